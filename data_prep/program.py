@@ -64,7 +64,7 @@ class ProgramFlags(flags.FlagValues):
 
     def help_text(self, module: str, description: str) -> str:
         """Returns the page that `--help` prints."""
-        sections = dict((start, title) for title, start in self.__dict__["_sections"])
+        sections = {start: title for title, start in self.__dict__["_sections"]}
         lines = [description.strip(), "", f"Usage: python -m {module} --FLAG=VALUE ..."]
         for index, name in enumerate(self):
             if index in sections:
