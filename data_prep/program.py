@@ -74,7 +74,9 @@ class ProgramFlags(flags.FlagValues):
                 head = f"  --[no]{name}"
             else:
                 head = f"  --{name}=<{flag.flag_type()}>"
-            default = "" if flag.default is None else f" (default: {flag.default_as_str})"
+            default = (
+                "" if flag.default is None else f" (default: {flag.default_as_str.strip(chr(39))})"
+            )
             lines.append(head + default)
             lines.append(
                 textwrap.fill(flag.help, 98, initial_indent="      ", subsequent_indent="      ")

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# The whole workflow on made-up notes with a small model, in a few minutes on a CPU:
+# notes → text → vocabulary → masked examples → pretraining → evaluation → transformers folder.
+# Needs nothing but Python 3.11 or 3.12 and a package index; it installs into .venv.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+OUTPUT_DIR=${OUTPUT_DIR:-quickstart_output}
+NUM_NOTES=${NUM_NOTES:-400}
+NUM_TRAIN_STEPS=${NUM_TRAIN_STEPS:-300}
+MAX_SEQ_LENGTH=128
+MAX_PREDICTIONS_PER_SEQ=20
+
+run_scripts/set_up.sh
+PYTHON=.venv/bin/python
+
+step() { printf '\n== %s\n' "$1"; }
+
+# Only what an earlier quickstart made is cleared away.
+rm -rf "$OUTPUT_DIR"/{text,tfrecords,model,transformers}
+mkdir -p "$OUTPUT_DIR"
+
+step "1/7 Made-up notes in the columns of NOTEEVENTS"
+"$PYTHON" -m data_prep.sample_notes --output_file="$OUTPUT_DIR/NOTEEVENTS.csv" \
+  --num_notes="$NUM_NOTES" --random_seed=12345
+
+step "2/7 Notes to text: sections by rules, one sentence a line; a tenth of the patients held out"
+"$PYTHON" -m data_prep.format_notes --input_file="$OUTPUT_DIR/NOTEEVENTS.csv" \
+  --output_dir="$OUTPUT_DIR/text" --sentence_splitter=rules --held_out_fraction=0.1
+
+step "3/7 A vocabulary of its own (a run from BioBERT brings one)"
+"$PYTHON" -m bert_clinical.create_vocab --input_file="$OUTPUT_DIR/text/discharge_summary.txt" \
+  --output_file="$OUTPUT_DIR/vocab.txt" --vocab_size=2000 --do_lower_case=False
+
+step "4/7 Masked examples for training and for the held-out patients"
+for part in discharge_summary discharge_summary.held_out; do
+  "$PYTHON" -m bert_clinical.create_pretraining_data --input_file="$OUTPUT_DIR/text/$part.txt" \
+    --output_file="$OUTPUT_DIR/tfrecords/$part.tfrecord" --vocab_file="$OUTPUT_DIR/vocab.txt" \
+    --do_lower_case=False --max_seq_length="$MAX_SEQ_LENGTH" \
+    --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" --dupe_factor=5
+done
+
+vocab_size=$(wc -l <"$OUTPUT_DIR/vocab.txt")
+cat >"$OUTPUT_DIR/bert_config.json" <<JSON
+{
+  "attention_probs_dropout_prob": 0.1,
+  "hidden_act": "gelu",
+  "hidden_dropout_prob": 0.1,
+  "hidden_size": 128,
+  "initializer_range": 0.02,
+  "intermediate_size": 512,
+  "max_position_embeddings": $MAX_SEQ_LENGTH,
+  "num_attention_heads": 2,
+  "num_hidden_layers": 2,
+  "type_vocab_size": 2,
+  "vocab_size": $vocab_size
+}
+JSON
+
+step "5/7 and 6/7 Pretraining, then evaluation on the held-out patients"
+"$PYTHON" -m bert_clinical.run_pretraining --bert_config_file="$OUTPUT_DIR/bert_config.json" \
+  --input_file="$OUTPUT_DIR/tfrecords/discharge_summary.tfrecord" \
+  --eval_input_file="$OUTPUT_DIR/tfrecords/discharge_summary.held_out.tfrecord" \
+  --output_dir="$OUTPUT_DIR/model" --do_train --do_eval \
+  --max_seq_length="$MAX_SEQ_LENGTH" --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" \
+  --train_batch_size=32 --learning_rate=1e-3 --num_train_steps="$NUM_TRAIN_STEPS" \
+  --num_warmup_steps=$((NUM_TRAIN_STEPS / 10)) --save_checkpoints_steps=100 \
+  --iterations_per_loop=50 --max_eval_steps=20 --gelu=erf
+
+step "7/7 The model for transformers"
+"$PYTHON" -m bert_clinical.convert_to_transformers --init_checkpoint="$OUTPUT_DIR/model" \
+  --bert_config_file="$OUTPUT_DIR/bert_config.json" --vocab_file="$OUTPUT_DIR/vocab.txt" \
+  --do_lower_case=False --gelu=erf --output_dir="$OUTPUT_DIR/transformers"
+
+cat <<END
+
+Done. What lies where:
+  $OUTPUT_DIR/NOTEEVENTS.csv     the made-up notes
+  $OUTPUT_DIR/text               pretraining text, manifest.json, data_report.html
+  $OUTPUT_DIR/vocab.txt          the vocabulary
+  $OUTPUT_DIR/tfrecords          masked examples and what they were made of
+  $OUTPUT_DIR/model              checkpoints, eval_results.txt
+  $OUTPUT_DIR/transformers       the model for transformers: AutoModel.from_pretrained("$OUTPUT_DIR/transformers")
+
+Evaluation on the held-out patients:
+$(sed 's/^/  /' "$OUTPUT_DIR/model/eval_results.txt")
+END

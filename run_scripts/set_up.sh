@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Makes .venv if there is none and installs the project into it, editable, with the extras named as
+# arguments (for example: set_up.sh test). Does nothing when the same was already installed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+extras=$(IFS=,; echo "$*")
+
+is_suitable() {
+  "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+    >/dev/null 2>&1
+}
+
+find_python() {
+  local candidate
+  for candidate in "${PYTHON_FOR_VENV:-python3}" python3.11 python3.12; do
+    if is_suitable "$candidate"; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "set_up.sh: error: found no Python 3.11 or 3.12 that can make a virtual environment;" \
+    "install one (Debian: apt-get install python3-venv) or name it in PYTHON_FOR_VENV" >&2
+  return 1
+}
+
+if [[ ! -x .venv/bin/python ]]; then
+  python=$(find_python)
+  echo "Making .venv with $("$python" --version)"
+  "$python" -m venv .venv
+fi
+
+installed=.venv/installed-extras
+wanted=$(sha256sum requirements.txt setup.py bert_clinical/__init__.py | sha256sum | cut -d' ' -f1)
+# A line for every extra that is in; they add up, so that the tests can follow the quickstart.
+for extra in base ${extras//,/ }; do
+  if ! grep -qsx "$extra $wanted" "$installed"; then
+    echo "Installing${extras:+ with the extras $extras} (some minutes the first time)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+      -r requirements.txt -e ".${extras:+[$extras]}"
+    for done in base ${extras//,/ }; do
+      echo "$done $wanted" >>"$installed"
+    done
+    break
+  fi
+done
