@@ -148,7 +148,7 @@ def run_to_exit_status(
     except OSError as error:
         return _fail(name, os_error_message(error), EXIT_DATA_ERROR)
     except Exception as error:  # noqa: BLE001
-        return _fail(name, _internal_error_message(error), EXIT_DATA_ERROR)
+        return _fail(name, internal_error_message(error), EXIT_DATA_ERROR)
 
 
 def os_error_message(error: OSError) -> str:
@@ -229,7 +229,8 @@ def _fail(name: str, message: str, status: int) -> int:
     return status
 
 
-def _internal_error_message(error: Exception) -> str:
+def internal_error_message(error: Exception) -> str:
+    """Returns one line that says where an unexpected exception came from, without its message."""
     frames = traceback.extract_tb(error.__traceback__)
     places = ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-4:])
     return (

@@ -1,0 +1,87 @@
+"""Notes in Parquet files, a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.note_reader import BadRow, ColumnNames, Note, make_note
+from data_prep.program import UserError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_ROWS_AT_A_TIME = 256
+_BUFFER_BYTES = 1 << 20
+
+
+class ParquetSource:
+    """A Parquet file with the columns of NOTEEVENTS, of MIMIC-IV-Note, or named ones.
+
+    Memory holds some pages of the file and a few hundred rows, however large its row groups are.
+
+    Raises:
+      UserError: the file is not Parquet, is damaged, or lacks a column.
+    """
+
+    def __init__(self, path: Path, columns: ColumnNames) -> None:
+        import pyarrow
+
+        self._path = path
+        self._needs_subject = columns.needs_subject
+        try:
+            with self._open() as file:
+                header = file.schema_arrow.names
+        except (pyarrow.ArrowException, OSError) as error:
+            raise self._damaged(error) from None
+        places = columns.places(header, str(path))
+        self._columns = {role: header[index] for role, index in places.items()}
+
+    def rows(self) -> Iterator[Note | BadRow]:
+        """Yields every row; a row number counts from 1."""
+        import pyarrow
+
+        row = 0
+        try:
+            with self._open() as file:
+                for batch in file.iter_batches(
+                    _ROWS_AT_A_TIME, columns=sorted(set(self._columns.values()))
+                ):
+                    for values in self._rows_of(batch):
+                        row += 1
+                        place = f"{self._path}: row {row}"
+                        if values is None:
+                            yield BadRow(
+                                place, "undecodable bytes", "a field is not UTF-8; convert it"
+                            )
+                        else:
+                            yield make_note(values, place, needs_subject=self._needs_subject)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise self._damaged(error, f" after row {row}") from None
+
+    def _rows_of(self, batch: pyarrow.RecordBatch) -> Iterator[dict[str, object] | None]:
+        try:
+            columns = {role: batch[name].to_pylist() for role, name in self._columns.items()}
+        except UnicodeDecodeError:
+            for row in range(len(batch)):
+                try:
+                    yield {r: batch[name][row].as_py() for r, name in self._columns.items()}
+                except UnicodeDecodeError:
+                    yield None
+        else:
+            for fields in zip(*columns.values(), strict=True):
+                yield dict(zip(columns, fields, strict=True))
+
+    def _open(self) -> pyarrow.parquet.ParquetFile:
+        import pyarrow.parquet
+
+        return pyarrow.parquet.ParquetFile(
+            self._path, buffer_size=_BUFFER_BYTES, pre_buffer=False, memory_map=False
+        )
+
+    def _damaged(self, error: Exception, where: str = "") -> UserError:
+        return UserError(
+            f"{self._path}: cannot be read as Parquet{where} ({type(error).__name__}); "
+            "expected a complete Parquet file; fetch it again"
+        )

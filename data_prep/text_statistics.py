@@ -1,0 +1,176 @@
+"""What a run counts about its text: numbers for the manifest and distributions for the report.
+
+Counting is done batch by batch in the workers; the batches' counts are added up in the order of the
+notes, so that they are the same for any number of workers. Nothing here holds a note's text but
+section headers, and those are given out only when many notes share them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# A header that few notes have may be somebody's words.
+MIN_NOTES_OF_HEADER = 20
+
+_HEADER = re.compile(r"\s*([A-Z][A-Za-z0-9 /&,'()\-]{1,58}?)\s*:")
+_MAX_HEADERS = 100_000
+_MAX_SECTION_HASHES = 500_000
+_BUCKETS_PER_DOUBLING = 4
+_EXACT_BELOW = 8
+
+COUNTED = ("notes", "sections", "sentences", "words")
+
+
+class TextStatistics:
+    """Counts by category and set, distributions of lengths, headers, and repeated sections.
+
+    Attributes:
+      counts: (category, held out) → how many notes, sections, sentences and words were written.
+      dropped: category → reason → notes, for notes that gave no text.
+      lengths: "section", "sentence", "note" → bucket (see `bucket_start`) → how many.
+      headers: section header → notes with it.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, bool], Counter[str]] = {}
+        self.dropped: dict[str, Counter[str]] = {}
+        self.lengths: dict[str, Counter[int]] = {
+            kind: Counter() for kind in ("section", "sentence", "note")
+        }
+        self.headers: Counter[str] = Counter()
+        self._sections: Counter[int] = Counter()
+        self._sampled_one_in = 1
+
+    def add_note(
+        self, category: str, held_out: bool, sections: Sequence[str], lines: Sequence[Sequence[str]]
+    ) -> int:
+        """Counts a note that was written and returns its words.
+
+        Args:
+          category: the note's category.
+          held_out: whether it went to the held-out set.
+          sections: the note's sections.
+          lines: each section's lines as they were written.
+        """
+        words = sentences = 0
+        for section_lines in lines:
+            section_words = 0
+            for line in section_lines:
+                line_words = len(line.split())
+                self.lengths["sentence"][_bucket(line_words)] += 1
+                section_words += line_words
+            sentences += len(section_lines)
+            self.lengths["section"][_bucket(section_words)] += 1
+            words += section_words
+        self.lengths["note"][_bucket(words)] += 1
+        matches = (_HEADER.match(section) for section in sections)
+        self.headers.update({" ".join(match[1].split()) for match in matches if match})
+        self._sections.update(_hash_of_section(section) for section in sections)
+        self.counts.setdefault((category, held_out), Counter()).update(
+            notes=1, sections=len(sections), sentences=sentences, words=words
+        )
+        return words
+
+    def drop_note(self, category: str, reason: str) -> None:
+        """Counts a note that gave no text."""
+        self.dropped.setdefault(category, Counter())[reason] += 1
+
+    def add(self, other: TextStatistics) -> None:
+        """Adds the counts of the batch that follows."""
+        for key, counts in other.counts.items():
+            self.counts.setdefault(key, Counter()).update(counts)
+        for category, reasons in other.dropped.items():
+            self.dropped.setdefault(category, Counter()).update(reasons)
+        for kind, buckets in other.lengths.items():
+            self.lengths[kind].update(buckets)
+        self.headers.update(other.headers)
+        if len(self.headers) > _MAX_HEADERS:
+            self.headers = Counter(dict(self.headers.most_common(_MAX_HEADERS // 2)))
+        for section, count in other._sections.items():
+            if section % self._sampled_one_in == 0:
+                self._sections[section] += count
+        while len(self._sections) > _MAX_SECTION_HASHES:
+            self._sampled_one_in *= 2
+            self._sections = Counter(
+                {s: n for s, n in self._sections.items() if s % self._sampled_one_in == 0}
+            )
+
+    def total(self, *, held_out: bool | None = None) -> dict[str, int]:
+        """Returns the counts of all categories; of one set only if `held_out` says which."""
+        total = Counter(dict.fromkeys(COUNTED, 0))
+        for (_, is_held_out), counts in self.counts.items():
+            if held_out is None or held_out == is_held_out:
+                total.update(counts)
+        return dict(total)
+
+    def common_headers(self) -> list[tuple[str, int]]:
+        """Returns the headers of at least `MIN_NOTES_OF_HEADER` notes, the most common first."""
+        common = [(h, n) for h, n in self.headers.items() if n >= MIN_NOTES_OF_HEADER]
+        return sorted(common, key=lambda item: (-item[1], item[0]))
+
+    def repeated_section_share(self) -> float:
+        """Returns the share of sections that an earlier one equals, white space aside.
+
+        Exact up to half a million different sections, beyond that from a sample of them.
+        """
+        sections = self._sections.total()
+        return (sections - len(self._sections)) / sections if sections else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the counts of a batch for `from_json`; with all headers, so not to be shown."""
+        hashes = array("Q", self._sections.elements())
+        return {
+            "counts": [[*key, dict(counts)] for key, counts in self.counts.items()],
+            "dropped": self.dropped,
+            "lengths": self.lengths,
+            "headers": self.headers,
+            "sections": base64.b64encode(hashes.tobytes()).decode(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TextStatistics:
+        """Returns what `to_json` was called on."""
+        statistics = cls()
+        for category, held_out, counts in value["counts"]:
+            statistics.counts[category, held_out] = Counter(counts)
+        statistics.dropped = {c: Counter(reasons) for c, reasons in value["dropped"].items()}
+        for kind, buckets in value["lengths"].items():
+            statistics.lengths[kind] = Counter({int(b): n for b, n in buckets.items()})
+        statistics.headers = Counter(value["headers"])
+        hashes = array("Q")
+        hashes.frombytes(base64.b64decode(value["sections"]))
+        statistics._sections = Counter(hashes)
+        return statistics
+
+
+def bucket_start(bucket: int) -> float:
+    """Returns the smallest length that falls into a bucket: four buckets to each doubling."""
+    if bucket < _EXACT_BELOW:
+        return bucket
+    return _EXACT_BELOW * 2 ** ((bucket - _EXACT_BELOW) / _BUCKETS_PER_DOUBLING)
+
+
+def _bucket(length: int) -> int:
+    if length < _EXACT_BELOW:
+        return length
+    return _EXACT_BELOW + int(math.log2(length / _EXACT_BELOW) * _BUCKETS_PER_DOUBLING)
+
+
+def _hash_of_section(section: str) -> int:
+    digest = hashlib.blake2b(" ".join(section.split()).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def merge_counts(pairs: Iterable[tuple[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Returns category → reason → number, added up and sorted by name."""
+    merged: dict[str, Counter[str]] = {}
+    for category, reasons in pairs:
+        merged.setdefault(category, Counter()).update(reasons)
+    return {category: dict(sorted(merged[category].items())) for category in sorted(merged)}
