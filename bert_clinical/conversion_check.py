@@ -1,0 +1,191 @@
+"""Compares a written transformers folder with the TensorFlow model that it was made from.
+
+Needs PyTorch and transformers, which the conversion itself does without.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bert_clinical.checkpoint import read_tensors
+from bert_clinical.safetensors_files import DTYPES
+from bert_clinical.tokenization import FullTokenizer
+from bert_clinical.transformers_conversion import WrittenModel
+from bert_clinical.transformers_tokenizer import VOCAB_FILE
+from bert_clinical.variable_names import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD
+from data_prep.program import UserError
+
+_log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4
+_ROWS, _LENGTH = 4, 48
+
+
+def is_available() -> bool:
+    """Tells whether PyTorch and transformers are installed."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+
+
+def check_conversion(written: WrittenModel) -> None:
+    """Runs both models on one batch of the vocabulary's own words and logs the differences.
+
+    For weights in half precision both models compute in float32 with the rounded weights.
+
+    Raises:
+      UserError: an output differs by more than `TOLERANCE`, transformers finds a weight missing or
+        unexpected, or the tokenizers give different ids.
+    """
+    tokens = (written.folder / VOCAB_FILE).read_text("utf-8").splitlines()
+    _check_tokenizer(written, tokens)
+    batch = _batch(tokens, written.config.max_position_embeddings)
+    expected = _tensorflow_outputs(written, batch)
+    found = _transformers_outputs(written, batch)
+    worst = 0.0
+    for name, value in expected.items():
+        difference = float(np.abs(value - found[name]).max())
+        worst = max(worst, difference) if np.isfinite(difference) else np.inf
+        _log.info("%-20s TensorFlow and transformers differ by %.1e at most", name, difference)
+    if worst > TOLERANCE:
+        raise UserError(
+            f"{written.prefix}: the outputs in transformers differ by {worst:.2g}, expected at "
+            f"most {TOLERANCE}; nothing was written; please report this"
+        )
+
+
+def _batch(tokens: list[str], max_length: int) -> dict[str, np.ndarray]:
+    """Returns int32 [rows, length] inputs: vocabulary entries at random, two segments, padding."""
+    rng = np.random.default_rng(0)
+    special = [tokens.index(token) for token in ("[CLS]", "[SEP]", "[MASK]", "[PAD]")]
+    ordinary = np.setdiff1d(np.arange(len(tokens)), special)
+    length = min(_LENGTH, max_length)
+    cls, sep, mask, pad = special
+    input_ids = rng.choice(ordinary, (_ROWS, length)).astype(np.int32)
+    segment_ids = np.zeros_like(input_ids)
+    input_mask = np.ones_like(input_ids)
+    for row in range(_ROWS):
+        used = max(3, length - row * length // _ROWS)
+        middle = used // 2
+        input_ids[row, [0, middle, used - 1]] = cls, sep, sep
+        input_ids[row, used // 3] = mask
+        input_ids[row, used:] = pad
+        segment_ids[row, middle + 1 : used] = 1
+        input_mask[row, used:] = 0
+    return {"input_ids": input_ids, "input_mask": input_mask, "segment_ids": segment_ids}
+
+
+def _tensorflow_outputs(
+    written: WrittenModel, batch: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    from bert_clinical import quiet_tensorflow  # noqa: F401
+    import tensorflow as tf  # isort: skip
+
+    from bert_clinical.modeling import BertModel
+    from bert_clinical.pretraining_heads import masked_lm_logits, next_sentence_logits
+
+    stored = DTYPES[written.dtype][1]
+    weights = {
+        name: tf.constant(value.astype(stored).astype(np.float32))
+        for name, value in read_tensors(written.prefix, written.match.found).items()
+    }
+    model = BertModel(written.config, gelu=written.gelu)
+    segment_ids = np.minimum(batch["segment_ids"], written.config.type_vocab_size - 1)
+    output = model(
+        weights,
+        tf.constant(batch["input_ids"]),
+        tf.constant(batch["input_mask"]),
+        tf.constant(segment_ids),
+    )
+    outputs = {
+        "hidden states": tf.stack([output.embedding_output, *output.all_encoder_layers]),
+        "pooled output": output.pooled_output,
+    }
+    if MASKED_LM_HEAD not in written.match.missing_groups:
+        vectors = tf.reshape(output.sequence_output, [-1, written.config.hidden_size])
+        outputs["masked LM logits"] = masked_lm_logits(
+            weights, vectors, weights["bert/embeddings/word_embeddings"], model.activation
+        )
+    if NEXT_SENTENCE_HEAD not in written.match.missing_groups:
+        outputs["next sentence logits"] = next_sentence_logits(weights, output.pooled_output)
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def _transformers_outputs(
+    written: WrittenModel, batch: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    torch, transformers = _quiet_transformers()
+    missing = written.match.missing_groups
+    names = {"output_loading_info": True, "local_files_only": True, "dtype": torch.float32}
+    model, info = transformers.BertForPreTraining.from_pretrained(str(written.folder), **names)
+    absent = [
+        key
+        for key in (*info["missing_keys"], *info["unexpected_keys"])
+        if not key.startswith(tuple(f"{group.replace('/', '.')}." for group in missing))
+    ]
+    if absent:
+        raise UserError(
+            f"{written.prefix}: transformers finds {len(absent)} weight(s) missing or unexpected, "
+            f"the first {absent[0]}; nothing was written; please report this"
+        )
+    model.eval()
+    segment_ids = np.minimum(batch["segment_ids"], written.config.type_vocab_size - 1)
+    inputs = {
+        "input_ids": torch.tensor(batch["input_ids"], dtype=torch.long),
+        "attention_mask": torch.tensor(batch["input_mask"], dtype=torch.long),
+        "token_type_ids": torch.tensor(segment_ids, dtype=torch.long),
+    }
+    with torch.no_grad():
+        encoded = model.bert(**inputs, output_hidden_states=True)
+        lm_logits, sentence_logits = model.cls(encoded.last_hidden_state, encoded.pooler_output)
+    return {
+        "hidden states": torch.stack(encoded.hidden_states).numpy(),
+        "pooled output": encoded.pooler_output.numpy(),
+        "masked LM logits": lm_logits.reshape(-1, lm_logits.shape[-1]).numpy(),
+        "next sentence logits": sentence_logits.numpy(),
+    }
+
+
+def _check_tokenizer(written: WrittenModel, tokens: list[str]) -> None:
+    """Compares the ids of the vocabulary's own words, alone and with a capital."""
+    _, transformers = _quiet_transformers()
+    theirs = transformers.AutoTokenizer.from_pretrained(str(written.folder), local_files_only=True)
+    ours = FullTokenizer(str(written.folder / VOCAB_FILE), do_lower_case=written.do_lower_case)
+    words = [token for token in tokens if not token.startswith(("##", "["))]
+    words += [word.capitalize() for word in words]
+    found = theirs(words, add_special_tokens=False, truncation=False)["input_ids"]
+    different = sum(
+        ids != ours.convert_tokens_to_ids(ours.tokenize(word))
+        for word, ids in zip(words, found, strict=True)
+    )
+    _log.info("transformers' tokenizer: %d of %d words differ", different, len(words))
+    if different:
+        raise UserError(
+            f"{written.prefix}: the tokenizer in transformers gives other ids for {different} of "
+            f"{len(words):,} words of the vocabulary; nothing was written; please report this"
+        )
+
+
+def _quiet_transformers() -> tuple[Any, Any]:
+    """Imports PyTorch and transformers without anything on standard error."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
+    transformers.utils.logging.disable_progress_bar()
+    return torch, transformers
+
+
+def require_available(folder: Path) -> None:
+    """Raises `UserError` where `--verify` is asked for and cannot be done."""
+    if not is_available():
+        raise UserError(
+            f"--verify: PyTorch and transformers are needed to check {folder} and are not "
+            "installed; run pip install torch transformers, or pass --noverify"
+        )

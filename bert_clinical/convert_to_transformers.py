@@ -1,0 +1,137 @@
+"""Converts a name-based TensorFlow checkpoint to a transformers folder.
+
+Reads checkpoints of run_pretraining, of Google's programs and of BioBERT as they ship; optimizer
+slots and step counters are left out by name, and whatever is not understood ends the program. The
+folder holds config.json, model.safetensors, the tokenizer's files and a model card. Where PyTorch
+and transformers are installed, the result is compared with the TensorFlow model before it appears.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from absl import flags
+
+from bert_clinical.bert_config import BertConfig
+from bert_clinical.checkpoint import resolve_checkpoint
+from bert_clinical.output_folder import require_replaceable
+from bert_clinical.safetensors_files import DTYPES, parse_size
+from bert_clinical.transformers_conversion import (
+    TO_TRANSFORMERS,
+    convert_to_transformers,
+    recorded_gelu,
+)
+from bert_clinical.transformers_tokenizer import read_vocabulary, require_matching_case
+from data_prep import program
+from data_prep.program import ProgramFlags, UserError, require_readable_file
+
+_log = logging.getLogger(__name__)
+
+
+def define_flags(values: ProgramFlags) -> None:
+    """Defines the program's flags on `values`."""
+    values.section("What to convert")
+    flags.DEFINE_string(
+        "init_checkpoint", None, "Checkpoint: its prefix, its .index file or its folder.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "bert_config_file", None, "The model's bert_config.json.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "vocab_file", None, "The vocabulary that the model was trained with.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "do_lower_case", True,
+        "Whether the model's texts were lower-cased: False for a cased model such as BioBERT.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_enum(
+        "gelu", "tanh", ["tanh", "erf"],
+        "Form of GELU that the model was trained with: tanh in Google's code since February 2019, "
+        "erf before and in BioBERT. It becomes hidden_act gelu_new or gelu.",
+        flag_values=values,
+    )  # fmt: skip
+    values.section("What to write")
+    flags.DEFINE_string(
+        "output_dir", None, "New folder; an earlier output of this program is replaced.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_enum(
+        "dtype", "float32", list(DTYPES), "Type to store the weights in.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "max_shard_size", "50GB", "Most weights in a file, as 5GB or 200MB.", flag_values=values
+    )
+    values.section("Checks")
+    flags.DEFINE_bool(
+        "allow_missing_heads", False,
+        "Convert a checkpoint that lacks the masked LM or the next sentence head.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "verify", None,
+        "Compare the written folder in transformers with the TensorFlow model, outputs and "
+        "tokenizer. Done where PyTorch and transformers are installed unless told.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "check_case", True, "Refuse a --do_lower_case that the vocabulary's capitals contradict.",
+        flag_values=values,
+    )  # fmt: skip
+    for name in ("init_checkpoint", "bert_config_file", "vocab_file", "output_dir"):
+        flags.mark_flag_as_required(name, flag_values=values)
+
+
+def main(values: ProgramFlags) -> None:
+    """Checks the flags and the small files, then converts."""
+    from bert_clinical import conversion_check, model_card
+
+    max_shard_bytes = parse_size(values.max_shard_size)
+    output_dir = Path(values.output_dir)
+    require_replaceable(output_dir, TO_TRANSFORMERS)
+    if values.verify:
+        conversion_check.require_available(output_dir)
+    config = BertConfig.from_json_file(
+        require_readable_file(values.bert_config_file, "bert_config_file")
+    )
+    vocab_file = require_readable_file(values.vocab_file, "vocab_file")
+    tokens = read_vocabulary(vocab_file, config.vocab_size)
+    if values.check_case:
+        require_matching_case(tokens, values.do_lower_case, vocab_file)
+    prefix = resolve_checkpoint(values.init_checkpoint)
+    recorded = recorded_gelu(Path(prefix).parent)
+    if recorded and recorded[0] != values.gelu and config.activation_name() == "gelu":
+        raise UserError(
+            f"--gelu={values.gelu}, but {recorded[1]} says that the model was trained with "
+            f"{recorded[0]}; pass --gelu={recorded[0]}"
+        )
+    verify = conversion_check.is_available() if values.verify is None else values.verify
+    steps = [model_card.write_model_card]
+    if verify:
+        steps.append(conversion_check.check_conversion)
+    else:
+        _log.info("Not compared with the TensorFlow model (--verify does that).")
+    written = convert_to_transformers(
+        prefix=prefix,
+        config=config,
+        tokens=tokens,
+        do_lower_case=values.do_lower_case,
+        gelu=values.gelu,
+        output_dir=output_dir,
+        allow_missing_heads=values.allow_missing_heads,
+        dtype=values.dtype,
+        max_shard_bytes=max_shard_bytes,
+        before_commit=steps,
+    )
+    _log.info("Wrote %s: %s parameters.", output_dir, f"{written.parameters:,}")
+
+
+def cli() -> None:
+    """Runs the program."""
+    program.run(__doc__, define_flags, main)
+
+
+if __name__ == "__main__":
+    cli()
