@@ -34,6 +34,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "google-crc32c>=1.5",
+        "matplotlib>=3.8",
         "numba>=0.61",
         "numpy>=1.26,<2",
         "pandas>=2.2",

@@ -31,3 +31,7 @@ def _import_quietly() -> None:
 
 
 _import_quietly()
+
+import tensorflow as tf  # noqa: E402
+
+__all__ = ["tf"]

@@ -23,7 +23,7 @@ SLOT_SUFFIXES = (
 )
 """Last parts of the names under which optimizers keep their moments: `<variable>/<suffix>`."""
 
-_STEP_LIKE = re.compile(r"^(global_step|(.*/)?[^/]+_power)$")
+_STEP_LIKE = re.compile(r"^(global_step|loss_scale|loss_scale_good_steps|(.*/)?[^/]+_power)$")
 
 
 class ModelShape(Protocol):
@@ -86,5 +86,5 @@ def slot_owner(name: str) -> str | None:
 
 
 def is_step_like(name: str) -> bool:
-    """Tells whether `name` is the step counter or an optimizer's running power of beta."""
+    """Tells whether `name` is the step counter, a loss scale or an optimizer's running power."""
     return _STEP_LIKE.match(name) is not None

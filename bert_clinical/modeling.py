@@ -1,0 +1,289 @@
+"""The BERT encoder as a function of its weights.
+
+Dimensions: B batch, S sequence, H hidden, N attention heads, D = H / N. The weights are tensors by
+Google's variable names, so that a checkpoint, a gradient and an optimizer slot all speak of the
+same thing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bert_clinical.bert_config import BertConfig
+from bert_clinical.quiet_tensorflow import tf
+from bert_clinical.tensor_ops import Dropout, dense, gelu_erf, gelu_tanh, layer_norm
+from bert_clinical.variable_names import bert_variable_shapes
+
+__all__ = ["BertConfig", "BertModel", "BertOutput", "create_variables", "get_activation"]
+
+GELU_FORMS = ("tanh", "erf")
+
+_MASKED = -10000.0
+"""Added to the attention scores of padding, as in Google's: large, yet finite in float16."""
+
+
+def create_variables(
+    config: BertConfig, *, random_seed: int, heads: bool = True
+) -> dict[str, tf.Variable]:
+    """Returns new variables of a model by name, in the order in which Google creates them.
+
+    Kernels and embeddings start from a normal distribution cut at two deviations, drawn from the
+    seed and the variable's place alone; biases and LayerNorm from 0 and 1.
+
+    Args:
+      config: the model.
+      random_seed: of the draws.
+      heads: with the masked LM and next sentence heads.
+    """
+    variables = {}
+    for index, (name, shape) in enumerate(bert_variable_shapes(config, heads=heads).items()):
+        if name.endswith(("beta", "bias")):
+            value = tf.zeros(shape)
+        elif name.endswith("gamma"):
+            value = tf.ones(shape)
+        else:
+            value = tf.random.stateless_truncated_normal(
+                shape, seed=[random_seed, index], stddev=config.initializer_range, alg="philox"
+            )
+        variables[name] = tf.Variable(value, name=name)
+    return variables
+
+
+def get_activation(name: str, gelu: str = "tanh") -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the activation that a config names.
+
+    Args:
+      name: as `BertConfig.activation_name` gives it.
+      gelu: "tanh", Google's approximation since February 2019, or "erf", the exact form that
+        BioBERT was trained with and transformers calls `gelu`.
+
+    Raises:
+      ValueError: there is no such activation.
+    """
+    if gelu not in GELU_FORMS:
+        raise ValueError(f"gelu is {gelu!r}, expected one of {GELU_FORMS}")
+    activations: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+        "gelu": gelu_tanh if gelu == "tanh" else gelu_erf,
+        "relu": tf.nn.relu,
+        "tanh": tf.tanh,
+        "linear": tf.identity,
+    }
+    if name not in activations:
+        raise ValueError(f"activation {name!r}, expected one of {sorted(activations)}")
+    return activations[name]
+
+
+@dataclass(frozen=True)
+class BertOutput:
+    """What the encoder answers, all float32.
+
+    Attributes:
+      pooled_output: [B, H], the first position through the tanh pooler.
+      all_encoder_layers: each layer's output, [B, S, H].
+      embedding_output: [B, S, H], what the first layer reads.
+    """
+
+    pooled_output: tf.Tensor
+    all_encoder_layers: tuple[tf.Tensor, ...]
+    embedding_output: tf.Tensor
+
+    @property
+    def sequence_output(self) -> tf.Tensor:
+        """The last layer's output, [B, S, H]."""
+        return self.all_encoder_layers[-1]
+
+
+class BertModel:
+    """A post-LayerNorm transformer encoder with embeddings and pooler.
+
+    Args:
+      config: sizes and dropout rates.
+      gelu: form of `gelu` where the config's activation is that one.
+      compute_dtype: of products and activations; LayerNorm, softmax and the outputs are float32.
+      recompute_grad: keep only each layer's input for the gradient and compute the rest again.
+
+    Source: google-research/bert modeling.py.
+    Differs: the mask is added as [B, 1, 1, S] and never spread over the queries; the factor
+    1/sqrt(D) is applied to the queries, exact for the usual D of 64.
+    """
+
+    def __init__(
+        self,
+        config: BertConfig,
+        *,
+        gelu: str = "tanh",
+        compute_dtype: tf.DType = tf.float32,
+        recompute_grad: bool = False,
+    ) -> None:
+        self.config = config
+        self.activation = get_activation(config.activation_name(), gelu)
+        self.compute_dtype = compute_dtype
+        self.recompute_grad = recompute_grad
+
+    def __call__(
+        self,
+        weights: Mapping[str, tf.Tensor],
+        input_ids: tf.Tensor,
+        input_mask: tf.Tensor | None = None,
+        token_type_ids: tf.Tensor | None = None,
+        *,
+        dropout_seed: tf.Tensor | None = None,
+    ) -> BertOutput:
+        """Returns the encoder's outputs.
+
+        Args:
+          weights: float32 tensors or variables by name.
+          input_ids: int32 [B, S], S up to `max_position_embeddings`.
+          input_mask: int32 [B, S], 1 where there is a token; all ones if None.
+          token_type_ids: int32 [B, S]; zeros if None.
+          dropout_seed: int64 [2] that all dropout masks follow from; None for no dropout.
+        """
+        weights = {name: tf.convert_to_tensor(value) for name, value in weights.items()}
+        shape = tf.shape(input_ids)
+        if input_mask is None:
+            input_mask = tf.ones(shape, tf.int32)
+        if token_type_ids is None:
+            token_type_ids = tf.zeros(shape, tf.int32)
+        batch, length = _size(input_ids, 0), _size(input_ids, 1)
+        hidden = self._embed(weights, input_ids, token_type_ids, Dropout(dropout_seed, 0))
+        embedding_output = hidden
+        mask_bias = (1.0 - tf.cast(input_mask, tf.float32)[:, None, None, :]) * _MASKED
+        layers = []
+        for index in range(self.config.num_hidden_layers):
+            hidden = self._layer(weights, index, hidden, mask_bias, dropout_seed, batch, length)
+            layers.append(hidden)
+        width = self.config.hidden_size
+        outputs = [
+            tf.cast(tf.reshape(layer, [batch, length, width]), tf.float32) for layer in layers
+        ]
+        pooled = tf.tanh(
+            dense(
+                outputs[-1][:, 0],
+                weights["bert/pooler/dense/kernel"],
+                weights["bert/pooler/dense/bias"],
+                self.compute_dtype,
+            )
+        )
+        return BertOutput(
+            pooled_output=tf.cast(pooled, tf.float32),
+            all_encoder_layers=tuple(outputs),
+            embedding_output=tf.cast(
+                tf.reshape(embedding_output, [batch, length, width]), tf.float32
+            ),
+        )
+
+    def _embed(
+        self,
+        weights: Mapping[str, tf.Tensor],
+        input_ids: tf.Tensor,
+        token_type_ids: tf.Tensor,
+        dropout: Dropout,
+    ) -> tf.Tensor:
+        """Returns the embedded tokens, compute_dtype [B * S, H]."""
+        width, length = self.config.hidden_size, _size(input_ids, 1)
+        words = tf.gather(weights["bert/embeddings/word_embeddings"], tf.reshape(input_ids, [-1]))
+        segments = tf.matmul(
+            tf.one_hot(tf.reshape(token_type_ids, [-1]), self.config.type_vocab_size),
+            weights["bert/embeddings/token_type_embeddings"],
+        )
+        positions = weights["bert/embeddings/position_embeddings"][:length]
+        total = tf.reshape(words + segments, [-1, length, width]) + positions
+        total = layer_norm(
+            tf.reshape(total, [-1, width]),
+            weights["bert/embeddings/LayerNorm/gamma"],
+            weights["bert/embeddings/LayerNorm/beta"],
+        )
+        return tf.cast(dropout(total, self.config.hidden_dropout_prob), self.compute_dtype)
+
+    def _layer(
+        self,
+        weights: Mapping[str, tf.Tensor],
+        index: int,
+        hidden: tf.Tensor,
+        mask_bias: tf.Tensor,
+        dropout_seed: tf.Tensor | None,
+        batch: Any,
+        length: Any,
+    ) -> tf.Tensor:
+        """Returns the output of layer `index`, compute_dtype [B * S, H]."""
+        prefix = f"bert/encoder/layer_{index}/"
+        own = {
+            name.removeprefix(prefix): value
+            for name, value in weights.items()
+            if name.startswith(prefix)
+        }
+        names = list(own)
+
+        def compute(hidden: tf.Tensor, mask_bias: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
+            dropout = Dropout(dropout_seed, index + 1)
+            layer = dict(zip(names, values, strict=True))
+            return self._transformer_layer(layer, hidden, mask_bias, dropout, batch, length)
+
+        if self.recompute_grad:
+            compute = tf.recompute_grad(compute)
+        return compute(hidden, mask_bias, *own.values())
+
+    def _transformer_layer(
+        self,
+        layer: Mapping[str, tf.Tensor],
+        hidden: tf.Tensor,
+        mask_bias: tf.Tensor,
+        dropout: Dropout,
+        batch: Any,
+        length: Any,
+    ) -> tf.Tensor:
+        rate = self.config.hidden_dropout_prob
+
+        def project(name: str, value: tf.Tensor) -> tf.Tensor:
+            return dense(value, layer[f"{name}/kernel"], layer[f"{name}/bias"], self.compute_dtype)
+
+        def add_and_norm(name: str, update: tf.Tensor, base: tf.Tensor) -> tf.Tensor:
+            total = tf.cast(dropout(update, rate), tf.float32) + tf.cast(base, tf.float32)
+            normed = layer_norm(
+                total, layer[f"{name}/LayerNorm/gamma"], layer[f"{name}/LayerNorm/beta"]
+            )
+            return tf.cast(normed, self.compute_dtype)
+
+        query, key, value = (
+            project(f"attention/self/{part}", hidden) for part in ("query", "key", "value")
+        )
+        context = self._attention(query, key, value, mask_bias, dropout, batch, length)
+        attended = add_and_norm(
+            "attention/output", project("attention/output/dense", context), hidden
+        )
+        inner = self.activation(project("intermediate/dense", attended))
+        return add_and_norm("output", project("output/dense", inner), attended)
+
+    def _attention(
+        self,
+        query: tf.Tensor,
+        key: tf.Tensor,
+        value: tf.Tensor,
+        mask_bias: tf.Tensor,
+        dropout: Dropout,
+        batch: Any,
+        length: Any,
+    ) -> tf.Tensor:
+        """Returns the attended values, compute_dtype [B * S, H]."""
+        heads = self.config.num_attention_heads
+        depth = self.config.hidden_size // heads
+
+        def split(tensor: tf.Tensor) -> tf.Tensor:
+            return tf.transpose(tf.reshape(tensor, [batch, length, heads, depth]), [0, 2, 1, 3])
+
+        scores = tf.matmul(split(query * (1.0 / math.sqrt(depth))), split(key), transpose_b=True)
+        probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + mask_bias)
+        probabilities = tf.cast(
+            dropout(probabilities, self.config.attention_probs_dropout_prob), self.compute_dtype
+        )
+        context = tf.transpose(tf.matmul(probabilities, split(value)), [0, 2, 1, 3])
+        return tf.reshape(context, [-1, heads * depth])
+
+
+def _size(tensor: tf.Tensor, axis: int) -> Any:
+    """Returns a dimension as a number where it is known, else as a tensor."""
+    known = tensor.shape[axis]
+    return tf.shape(tensor)[axis] if known is None else known

@@ -1,0 +1,327 @@
+"""The compiled part of pretraining: losses, gradients, the update, many steps in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bert_clinical import optimization
+from bert_clinical.bert_config import BertConfig
+from bert_clinical.modeling import BertModel
+from bert_clinical.precision import LossScale, compute_dtype
+from bert_clinical.pretraining_heads import (
+    PretrainingSums,
+    gather_positions,
+    masked_lm_denominator,
+    masked_lm_logits,
+    next_sentence_logits,
+    pretraining_sums,
+    total_loss,
+)
+from bert_clinical.quiet_tensorflow import tf
+
+WORD_EMBEDDINGS = "bert/embeddings/word_embeddings"
+
+METRICS = (
+    "loss",
+    "masked_lm_loss",
+    "masked_lm_accuracy",
+    "next_sentence_loss",
+    "next_sentence_accuracy",
+    "learning_rate",
+    "gradient_norm",
+    "loss_scale",
+)
+"""What a step answers, in the order of the columns of `TrainingStep.run`."""
+
+# The dropout seed counts steps, parts of a batch below them, and places in the model below these.
+_PARTS_PER_STEP, _SITES_PER_PART = 1 << 12, 1 << 12
+
+Batch = Mapping[str, tf.Tensor]
+Tensors = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What the update of one step depends on, besides weights and data.
+
+    Attributes:
+      learning_rate: where the schedule begins.
+      num_train_steps: where it ends at 0.
+      num_warmup_steps: how long it rises.
+      random_seed: of the dropout masks.
+      gradient_accumulation_steps: parts into which a batch is divided.
+    """
+
+    learning_rate: float
+    num_train_steps: int
+    num_warmup_steps: int
+    random_seed: int
+    gradient_accumulation_steps: int = 1
+
+
+class PretrainingModel:
+    """Encoder and heads: from a batch to the sums that losses and accuracies are made of.
+
+    Args:
+      config: the model.
+      gelu: "tanh" or "erf".
+      precision: "float32", "mixed_bfloat16" or "mixed_float16".
+      recompute_grad: trade time for memory, layer by layer.
+    """
+
+    def __init__(
+        self,
+        config: BertConfig,
+        *,
+        gelu: str = "tanh",
+        precision: str = "float32",
+        recompute_grad: bool = False,
+    ) -> None:
+        self.compute_dtype = compute_dtype(precision)
+        self.encoder = BertModel(
+            config, gelu=gelu, compute_dtype=self.compute_dtype, recompute_grad=recompute_grad
+        )
+
+    def sums(
+        self,
+        weights: Mapping[str, tf.Tensor],
+        batch: Batch,
+        *,
+        dropout_seed: tf.Tensor | None = None,
+        output_embeddings: tf.Tensor | None = None,
+    ) -> PretrainingSums:
+        """Returns losses and hits of a batch, summed.
+
+        Args:
+          weights: float32 by name.
+          batch: features by name, int32 and float32 [B, ...].
+          dropout_seed: int64 [2]; None for none.
+          output_embeddings: [V, H] for the masked LM logits; the word embeddings if None.
+        """
+        outputs = self.encoder(
+            weights,
+            batch["input_ids"],
+            batch["input_mask"],
+            batch["segment_ids"],
+            dropout_seed=dropout_seed,
+        )
+        lm_logits = masked_lm_logits(
+            weights,
+            gather_positions(outputs.sequence_output, batch["masked_lm_positions"]),
+            weights[WORD_EMBEDDINGS] if output_embeddings is None else output_embeddings,
+            self.encoder.activation,
+            self.compute_dtype,
+        )
+        return pretraining_sums(
+            lm_logits,
+            batch["masked_lm_ids"],
+            batch["masked_lm_weights"],
+            next_sentence_logits(weights, outputs.pooled_output),
+            batch["next_sentence_labels"],
+        )
+
+    def gradients(
+        self,
+        weights: Mapping[str, tf.Tensor],
+        batch: Batch,
+        *,
+        lm_denominator: tf.Tensor,
+        batch_size: tf.Tensor,
+        dropout_seed: tf.Tensor | None,
+        loss_scale: tf.Tensor,
+    ) -> tuple[Tensors, PretrainingSums]:
+        """Returns the gradients of a part's share of the batch's loss, times `loss_scale`.
+
+        The word embeddings are read by the first layer and again by the logits. Their gradient is
+        dense anyway by the latter, so that the few rows of the former are added into it.
+        """
+        inputs = dict(weights)
+        inputs[WORD_EMBEDDINGS] = tf.identity(weights[WORD_EMBEDDINGS])
+        output_embeddings = tf.identity(weights[WORD_EMBEDDINGS])
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(inputs)
+            tape.watch(output_embeddings)
+            sums = self.sums(
+                inputs, batch, dropout_seed=dropout_seed, output_embeddings=output_embeddings
+            )
+            loss = total_loss(sums, lm_denominator, batch_size) * loss_scale
+        gradients, dense = tape.gradient(loss, (inputs, output_embeddings))
+        rows = gradients[WORD_EMBEDDINGS]
+        gradients[WORD_EMBEDDINGS] = tf.tensor_scatter_nd_add(
+            dense, rows.indices[:, None], rows.values
+        )
+        return gradients, sums
+
+
+class TrainingStep:
+    """Steps of training as one compiled call.
+
+    Args:
+      model: encoder and heads.
+      settings: schedule, seed and division of the batch.
+      variables: the weights, float32 by name.
+      slots: the optimizer's, as of `optimization.create_slots`.
+      loss_scale: how losses are scaled and what happens when gradients overflow.
+      jit_compile: compile the step by XLA.
+    """
+
+    def __init__(
+        self,
+        model: PretrainingModel,
+        settings: StepSettings,
+        *,
+        variables: Mapping[str, tf.Variable],
+        slots: Mapping[str, tf.Variable],
+        loss_scale: LossScale,
+        jit_compile: bool = False,
+    ) -> None:
+        self._model = model
+        self._settings = settings
+        self._variables = variables
+        self._slots = slots
+        self._loss_scale = loss_scale
+        self._step = tf.function(self._one_step, autograph=False, jit_compile=jit_compile or None)
+        self._run = tf.function(self._steps, autograph=False, reduce_retracing=True)
+
+    def run(self, batches: Mapping[str, tf.Tensor], first_step: int) -> tf.Tensor:
+        """Makes a step for each batch, and stops early after one that is not finite.
+
+        Args:
+          batches: features by name, [steps, B, ...].
+          first_step: the number of steps made before.
+
+        Returns:
+          float32 [steps made, len(METRICS)].
+        """
+        return self._run(batches, tf.constant(first_step, tf.int64))
+
+    def _steps(self, batches: Batch, first_step: tf.Tensor) -> tf.Tensor:
+        count = tf.shape(batches["input_ids"])[0]
+        rows = tf.TensorArray(
+            tf.float32, size=count, element_shape=[len(METRICS)], clear_after_read=False
+        )
+
+        def unfinished(done: tf.Tensor, going_well: tf.Tensor, _: tf.TensorArray) -> tf.Tensor:
+            return (done < count) & going_well
+
+        def body(
+            done: tf.Tensor, _: tf.Tensor, rows: tf.TensorArray
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+            batch = {name: values[done] for name, values in batches.items()}
+            row, going_well = self._step(batch, first_step + tf.cast(done, tf.int64))
+            return done + 1, going_well, rows.write(done, row)
+
+        done, _, rows = tf.while_loop(unfinished, body, (0, True, rows), parallel_iterations=1)
+        return rows.stack()[:done]
+
+    def _one_step(self, batch: Batch, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the step's metrics, and whether training can go on."""
+        gradients, sums = self._batch_gradients(batch, step)
+        norm = optimization.global_norm(gradients) / self._loss_scale.value
+        rate = optimization.learning_rate_at(
+            step,
+            learning_rate=self._settings.learning_rate,
+            num_train_steps=self._settings.num_train_steps,
+            num_warmup_steps=self._settings.num_warmup_steps,
+        )
+        loss = total_loss(sums, masked_lm_denominator(batch["masked_lm_weights"]), sums.examples)
+        finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
+        scale = tf.convert_to_tensor(self._loss_scale.value)
+
+        def update() -> None:
+            optimization.apply_adam(
+                self._variables, self._slots, gradients,
+                gradient_scale=optimization.clip_scale(norm) / scale, learning_rate=rate,
+            )  # fmt: skip
+
+        going_well = self._loss_scale.guard(finite, update)
+        weight = tf.maximum(sums.masked_lm_weight, 1.0)
+        row = tf.stack(
+            [
+                loss,
+                sums.masked_lm_loss / masked_lm_denominator(batch["masked_lm_weights"]),
+                sums.masked_lm_correct / weight,
+                sums.next_sentence_loss / sums.examples,
+                sums.next_sentence_correct / sums.examples,
+                rate,
+                norm,
+                scale,
+            ]
+        )
+        return row, going_well
+
+    def _batch_gradients(self, batch: Batch, step: tf.Tensor) -> tuple[Tensors, PretrainingSums]:
+        """Returns gradients and sums of a whole batch, computed in parts if so set."""
+        parts = self._settings.gradient_accumulation_steps
+        weights = {name: tf.convert_to_tensor(value) for name, value in self._variables.items()}
+        lm_denominator = masked_lm_denominator(batch["masked_lm_weights"])
+        batch_size = tf.cast(tf.shape(batch["input_ids"])[0], tf.float32)
+        divided = {
+            name: tf.reshape(values, [parts, values.shape[0] // parts, *values.shape[1:]])
+            for name, values in batch.items()
+        }
+
+        def of_part(part: tf.Tensor | int) -> tuple[Tensors, PretrainingSums]:
+            place = (step * _PARTS_PER_STEP + tf.cast(part, tf.int64)) * _SITES_PER_PART
+            return self._model.gradients(
+                weights,
+                {name: values[part] for name, values in divided.items()},
+                lm_denominator=lm_denominator,
+                batch_size=batch_size,
+                dropout_seed=tf.stack([tf.constant(self._settings.random_seed, tf.int64), place]),
+                loss_scale=tf.convert_to_tensor(self._loss_scale.value),
+            )
+
+        gradients, sums = of_part(0)
+        if parts == 1:
+            return gradients, sums
+        names = list(gradients)
+
+        def add_part(
+            part: tf.Tensor, totals: list[tf.Tensor], counted: tf.Tensor
+        ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+            more, more_sums = of_part(part)
+            added = [total + more[name] for name, total in zip(names, totals, strict=True)]
+            return part + 1, added, counted + more_sums.stacked()
+
+        _, totals, counted = tf.while_loop(
+            lambda part, *_: part < parts,
+            add_part,
+            (1, [gradients[name] for name in names], sums.stacked()),
+            parallel_iterations=1,
+        )
+        return dict(zip(names, totals, strict=True)), PretrainingSums.unstacked(counted)
+
+
+class EvaluationStep:
+    """The sums of one batch without dropout, as a compiled call.
+
+    Args:
+      model: encoder and heads.
+      variables: the weights, float32 by name.
+      jit_compile: compile by XLA.
+    """
+
+    def __init__(
+        self,
+        model: PretrainingModel,
+        variables: Mapping[str, tf.Variable],
+        *,
+        jit_compile: bool = False,
+    ) -> None:
+        self._model = model
+        self._variables = variables
+        self._sums = tf.function(
+            self._stacked_sums, autograph=False, jit_compile=jit_compile or None
+        )
+
+    def __call__(self, batch: Batch) -> tf.Tensor:
+        """Returns `PretrainingSums` stacked, and the batch's loss: float32 [7]."""
+        return self._sums(batch)
+
+    def _stacked_sums(self, batch: Batch) -> tf.Tensor:
+        weights = {name: tf.convert_to_tensor(value) for name, value in self._variables.items()}
+        sums = self._model.sums(weights, batch)
+        loss = total_loss(sums, masked_lm_denominator(batch["masked_lm_weights"]), sums.examples)
+        return tf.concat([sums.stacked(), loss[None]], axis=0)

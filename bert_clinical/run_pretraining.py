@@ -1,0 +1,259 @@
+"""Pretrains BERT on masked examples, or goes on from a checkpoint; evaluates it.
+
+Reads the TFRecords of create_pretraining_data. Writes into --output_dir checkpoints that Google's
+programs read (model.ckpt-N), training_log.jsonl, training_curves.png, TensorBoard scalars, and
+with --do_eval eval_results.txt. A run that was interrupted goes on when the same command is given
+again: nothing but the steps since its last checkpoint is lost, and the weights come out as if it
+had never stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from bert_clinical import training_options
+from bert_clinical.bert_config import BertConfig
+from bert_clinical.training_options import TrainingOptions
+from data_prep import program
+from data_prep.program import ProgramFlags, UsageError, UserError
+
+_log = logging.getLogger(__name__)
+
+_TPU_FLAGS = ("tpu_name", "tpu_zone", "gcp_project", "master")
+
+
+def define_flags(values: ProgramFlags) -> None:
+    """Defines the program's flags."""
+
+    def integer(name: str, default: int, text: str, minimum: int = 1) -> None:
+        flags.DEFINE_integer(name, default, text, lower_bound=minimum, flag_values=values)
+
+    def string(name: str, text: str) -> None:
+        flags.DEFINE_string(name, None, text, flag_values=values)
+
+    def switch(name: str, default: bool, text: str) -> None:
+        flags.DEFINE_boolean(name, default, text, flag_values=values)
+
+    values.section("As in Google's program")
+    string("bert_config_file", "The model's bert_config.json. Required.")
+    string("input_file", "TFRecord files or globs, comma-separated; .gz too. Required.")
+    string("output_dir", "Where checkpoints and logs go; a run that it holds goes on. Required.")
+    string("init_checkpoint", "Weights to begin with: a prefix, an .index file or a folder.")
+    integer("max_seq_length", 128, "WordPieces in a sequence, as the data was made.")
+    integer("max_predictions_per_seq", 20, "Predictions in a sequence, as the data was made.")
+    switch("do_train", False, "Train.")
+    switch("do_eval", False, "Evaluate the latest checkpoint.")
+    integer("train_batch_size", 32, "Examples of an update, over all devices and parts.")
+    integer("eval_batch_size", 8, "Examples of an evaluation's batch.")
+    flags.DEFINE_float(
+        "learning_rate", 5e-5, "The learning rate that warm-up leads to.", flag_values=values
+    )
+    integer("num_train_steps", 100000, "Updates in the whole run.")
+    integer("num_warmup_steps", 10000, "Updates during which the learning rate rises.", 0)
+    integer("save_checkpoints_steps", 1000, "Updates between two checkpoints.")
+    integer(
+        "iterations_per_loop", 1000,
+        "Most updates in one compiled call; fewer if they would take more than about 5 seconds.",
+    )  # fmt: skip
+    integer("max_eval_steps", 100, "Batches of an evaluation.")
+    switch("use_tpu", False, "Refused: this program runs on CPUs and GPUs.")
+    for name in _TPU_FLAGS:
+        string(name, "Refused: belongs to TPUs.")
+    flags.DEFINE_integer("num_tpu_cores", None, "Refused: belongs to TPUs.", flag_values=values)
+    values.section("The run")
+    integer("keep_checkpoint_max", 5, "How many checkpoints stay, the newest; 0 for all.", 0)
+    integer("random_seed", 12345, "Of first weights, dropout and the order of the data.", 0)
+    string("eval_input_file", "Held-out TFRecord files; --do_eval reads --input_file without it.")
+    integer("eval_every", 0, "Updates between evaluations on --eval_input_file; 0 for none.", 0)
+    integer("log_every", 100, "Updates between two lines of the log.")
+    switch("allow_flag_changes", False, "Go on with a run although flags that matter differ.")
+    values.section("Model, speed and memory")
+    flags.DEFINE_enum(
+        "gelu", "tanh", training_options.GELU_FORMS,
+        "Form of GELU: tanh as in Google's program since 2019-02-07, erf as BioBERT was trained "
+        "and as transformers computes `gelu`.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_enum(
+        "precision", "float32", training_options.PRECISIONS,
+        "Type of products and activations; weights, LayerNorm, softmax and losses stay float32.",
+        flag_values=values,
+    )  # fmt: skip
+    integer(
+        "gradient_accumulation_steps", 1,
+        "Parts into which a batch is divided to save memory; the update is the whole batch's.",
+    )  # fmt: skip
+    switch("recompute_grad", False, "Compute activations again for gradients, to save memory.")
+    switch("jit_compile", False, "Compile by XLA.")
+    for name in ("bert_config_file", "input_file", "output_dir"):
+        flags.mark_flag_as_required(name, flag_values=values)
+
+
+def main(values: ProgramFlags) -> int:
+    """Checks flags and inputs, then trains and evaluates."""
+    _check_flags(values)
+    options = _options(values)
+    program.require_readable_file(values.bert_config_file, "bert_config_file")
+    config = BertConfig.from_json_file(values.bert_config_file)
+    if options.max_seq_length > config.max_position_embeddings:
+        raise UserError(
+            f"--max_seq_length is {options.max_seq_length}, but the model of "
+            f"{values.bert_config_file} takes {config.max_position_embeddings} positions at most"
+        )
+    input_files = [str(path) for path in program.expand_patterns(values.input_file, "input_file")]
+    eval_files = input_files
+    if values.eval_input_file:
+        found = program.expand_patterns(values.eval_input_file, "eval_input_file")
+        eval_files = [str(path) for path in found]
+    from bert_clinical.data_sidecars import require_fitting_sidecars
+
+    sidecars = require_fitting_sidecars(
+        dict.fromkeys([*input_files, *eval_files]), options, config, values.bert_config_file
+    )
+    output_dir = _prepare_output_dir(values.output_dir)
+    return _run(values, options, config, input_files, eval_files, output_dir, sidecars)
+
+
+def _check_flags(values: ProgramFlags) -> None:
+    """Raises `UsageError` for flags that can never go together."""
+    for name in ("use_tpu", *_TPU_FLAGS, "num_tpu_cores"):
+        if values[name].value:
+            raise UsageError(
+                f"--{name}: TPUs are not supported, this program runs on CPUs and GPUs; remove it"
+            )
+    if not values.do_train and not values.do_eval:
+        raise UsageError("neither --do_train nor --do_eval is given; give at least one of them")
+    if values.train_batch_size % values.gradient_accumulation_steps:
+        raise UsageError(
+            f"--train_batch_size={values.train_batch_size} cannot be divided into "
+            f"--gradient_accumulation_steps={values.gradient_accumulation_steps} equal parts"
+        )
+    if not 0 < values.learning_rate < float("inf"):
+        raise UsageError(f"--learning_rate is {values.learning_rate}; expected a number above 0")
+    if values.eval_every and not values.eval_input_file:
+        raise UsageError("--eval_every needs --eval_input_file")
+
+
+def _options(values: ProgramFlags) -> TrainingOptions:
+    names = TrainingOptions.__dataclass_fields__
+    return TrainingOptions(**{name: values[name].value for name in names})
+
+
+def _prepare_output_dir(path: str) -> Path:
+    """Returns the folder for the output, which can be written."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable.partial"
+        probe.touch()
+        probe.unlink()
+    except FileExistsError:
+        raise UserError(f"--output_dir: {folder} is a file; a folder was expected") from None
+    except OSError as error:
+        raise UserError(f"--output_dir: {program.os_error_message(error)}") from None
+    return folder
+
+
+def _run(
+    values: ProgramFlags,
+    options: TrainingOptions,
+    config: BertConfig,
+    input_files: list[str],
+    eval_files: list[str],
+    output_dir: Path,
+    sidecars: dict[str, Any],
+) -> int:
+    from bert_clinical import checkpoint
+    from bert_clinical.tensorflow_errors import translated_errors
+
+    init_checkpoint = (
+        checkpoint.resolve_checkpoint(values.init_checkpoint) if values.init_checkpoint else None
+    )
+    with translated_errors(options), _stop_on_signals() as stop:
+        from bert_clinical import run_record, training
+        from bert_clinical.input_pipeline import PretrainingData
+
+        def load(files: list[str]) -> PretrainingData:
+            return PretrainingData(
+                files,
+                config=config,
+                max_seq_length=options.max_seq_length,
+                max_predictions_per_seq=options.max_predictions_per_seq,
+                cache_folder=output_dir,
+            )
+
+        record: dict[str, Any] = {}
+        if values.do_train:
+            settings = training_options.decisive_settings(options, config, input_files)
+            resuming = checkpoint.latest_checkpoint(output_dir) is not None
+            if resuming and not values.allow_flag_changes:
+                training_options.require_same_settings(output_dir, settings)
+            data = load(input_files)
+            held_out = load(eval_files) if values.eval_input_file and values.eval_every else None
+            run_record.announce(options, config, data.records, len(input_files))
+            training_options.write_settings(output_dir, settings)
+            stop.armed = True
+            result = training.train(
+                config=config, options=options, data=data, output_dir=output_dir,
+                init_checkpoint=init_checkpoint, held_out=held_out, stop=stop,
+            )  # fmt: skip
+            stop.armed = False
+            record |= run_record.of_training(result, data.records)
+            run_record.write(output_dir, values.as_dict(), config, sidecars, record)
+            if result.stopped_by:
+                _log.info(
+                    "Stopped by signal %d after step %d; the same command goes on from %s",
+                    result.stopped_by, result.step, result.checkpoint,
+                )  # fmt: skip
+                return 128 + result.stopped_by
+            run_record.announce_end(result, values, output_dir)
+        elif not values.allow_flag_changes and checkpoint.latest_checkpoint(output_dir):
+            training_options.require_same_gelu(output_dir, options.gelu)
+        if values.do_eval:
+            results = training.evaluate(
+                config=config, options=options, data=load(eval_files), output_dir=output_dir,
+                init_checkpoint=init_checkpoint,
+            )  # fmt: skip
+            run_record.write_evaluation(output_dir, results)
+            record["evaluation"] = {name: value.item() for name, value in results.items()}
+            run_record.write(output_dir, values.as_dict(), config, sidecars, record)
+    return 0
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Any]:
+    """Turns SIGTERM and SIGINT into a stop after the step, while there is a step to finish."""
+    from bert_clinical.training import StopRequest
+
+    class Stop(StopRequest):
+        armed = False
+
+    stop = Stop()
+
+    def handle(number: int, _: object) -> None:
+        if not stop.armed or stop.signal_number:
+            raise SystemExit(128 + number)
+        stop.signal_number = number
+
+    former = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def cli() -> None:
+    """Runs the program."""
+    program.run(__doc__, define_flags, main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,98 @@
+"""What a run of run_pretraining leaves about itself beside its checkpoints, and what it says."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bert_clinical import __version__
+from bert_clinical.bert_config import BertConfig
+from bert_clinical.quiet_tensorflow import tf
+from bert_clinical.training import RESULTS, TrainingResult
+from bert_clinical.training_options import TrainingOptions
+from bert_clinical.variable_names import bert_variable_shapes
+from data_prep import atomic_files
+
+_log = logging.getLogger(__name__)
+
+RECORD_NAME = "pretraining_run.json"
+RESULTS_NAME = "eval_results.txt"
+
+
+def announce(options: TrainingOptions, config: BertConfig, records: int, files: int) -> None:
+    """Says what is about to be trained, on what."""
+    devices = tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("CPU")
+    _log.info(
+        "Devices: %s; precision %s%s; gelu %s", ", ".join(device.name for device in devices),
+        options.precision, ", compiled by XLA" if options.jit_compile else "", options.gelu,
+    )  # fmt: skip
+    parameters = sum(
+        int(tf.TensorShape(s).num_elements()) for s in bert_variable_shapes(config).values()
+    )
+    passes = options.num_train_steps * options.train_batch_size / records
+    _log.info(
+        "Model: %s parameters. Data: %s examples in %d file(s); %d steps of %d are %.2f passes",
+        f"{parameters:,}", f"{records:,}", files, options.num_train_steps,
+        options.train_batch_size, passes,
+    )  # fmt: skip
+
+
+def announce_end(result: TrainingResult, flags: Any, output_dir: Path) -> None:
+    """Says where the model lies and how to convert it."""
+    _log.info("Trained to step %d: %s", result.step, result.checkpoint)
+    _log.info(
+        "To convert it: python -m bert_clinical.convert_to_transformers --init_checkpoint=%s "
+        "--bert_config_file=%s --gelu=%s --vocab_file=VOCAB --do_lower_case=BOOL "
+        "--output_dir=%s/transformers",
+        result.checkpoint, flags.bert_config_file, flags.gelu, output_dir,
+    )  # fmt: skip
+
+
+def of_training(result: TrainingResult, records: int) -> dict[str, Any]:
+    """Returns what the record says of a training run."""
+    return {
+        "steps": result.step,
+        "checkpoint": Path(result.checkpoint).name,
+        "examples": records,
+        "final": result.last_metrics,
+        "held_out": {name: float(value) for name, value in result.held_out.items()},
+        "stopped_by_signal": result.stopped_by,
+    }
+
+
+def write(
+    output_dir: Path,
+    flags: Mapping[str, Any],
+    config: BertConfig,
+    sidecars: Mapping[str, Any],
+    record: Mapping[str, Any],
+) -> None:
+    """Writes `pretraining_run.json`: flags, versions, data, and how the run went."""
+    atomic_files.write_json(
+        output_dir / RECORD_NAME,
+        {
+            "program": "run_pretraining",
+            "versions": {
+                "bert_clinical": __version__,
+                "tensorflow": tf.__version__,
+                "python": platform.python_version(),
+            },
+            "gelu": flags["gelu"],
+            "flags": dict(flags),
+            "bert_config": config.to_dict(),
+            "data": dict(sidecars),
+            **record,
+        },
+    )
+
+
+def write_evaluation(output_dir: Path, results: Mapping[str, Any]) -> None:
+    """Writes `eval_results.txt` as Google's program does, and shows it."""
+    with atomic_files.atomic_write(output_dir / RESULTS_NAME, "w") as stream:
+        for name in sorted(RESULTS):
+            _log.info("  %s = %s", name, results[name])
+            # The form of Google's `str()`: the shortest digits of a float32.
+            stream.write(f"{name} = {results[name]!s}\n")

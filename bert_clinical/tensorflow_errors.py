@@ -1,0 +1,32 @@
+"""TensorFlow's foreseeable failures as one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bert_clinical.quiet_tensorflow import tf
+from bert_clinical.training_options import TrainingOptions
+from data_prep.program import UserError
+
+
+@contextmanager
+def translated_errors(options: TrainingOptions) -> Iterator[None]:
+    """Turns running out of memory, and what a compiler or device refuses, into a `UserError`.
+
+    TensorFlow's own messages are left out: they could hold values of a tensor.
+    """
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError):
+        raise UserError(
+            f"out of memory at --train_batch_size={options.train_batch_size}, --max_seq_length="
+            f"{options.max_seq_length} and --gradient_accumulation_steps="
+            f"{options.gradient_accumulation_steps}; raise the last, add --recompute_grad, or "
+            "choose --precision=mixed_bfloat16"
+        ) from None
+    except tf.errors.UnimplementedError:
+        raise UserError(
+            f"this device cannot compute with --precision={options.precision}"
+            f"{' and --jit_compile' if options.jit_compile else ''}; choose --precision=float32"
+        ) from None
