@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -320,13 +321,27 @@ def _reading(prefix: str) -> Iterator[Any]:
     import tensorflow as tf  # isort: skip
 
     try:
-        yield tf.train.load_checkpoint(prefix)
+        with _plain_path(prefix) as path:
+            yield tf.train.load_checkpoint(path)
     except (tf.errors.OpError, IndexError, RuntimeError, UnicodeDecodeError) as error:
         reason = error.message if isinstance(error, tf.errors.OpError) else str(error)
         raise UserError(
             f"{prefix}: the checkpoint cannot be read, it is incomplete or corrupt "
             f"({one_line(reason)}); copy or download it again"
         ) from None
+
+
+@contextmanager
+def _plain_path(prefix: str) -> Iterator[str]:
+    """Yields a path of the checkpoint that TensorFlow does not take for a pattern."""
+    if not glob.has_magic(prefix):
+        yield prefix
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (Path(f"{prefix}.index"), *_data_files(prefix)):
+            suffix = path.name.removeprefix(Path(prefix).name)
+            (Path(folder) / f"m{suffix}").symlink_to(path.absolute())
+        yield str(Path(folder) / "m")
 
 
 def _check_sizes(prefix: str) -> None:
