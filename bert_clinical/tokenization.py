@@ -6,6 +6,8 @@ ids some hundred times as fast, for the text of a whole archive.
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import unicodedata
 from array import array
@@ -16,11 +18,17 @@ from typing import Any, TypeVar
 
 from data_prep.program import UserError
 
+_log = logging.getLogger(__name__)
+
 CLS, SEP, MASK, UNK = "[CLS]", "[SEP]", "[MASK]", "[UNK]"
 REQUIRED_TOKENS = (CLS, SEP, MASK, UNK)
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
+
+# An uncased vocabulary may hold a few capitals by accident; of a cased one they are a large part.
+_CASED_SHARE = 0.02
+_SMALLEST_JUDGED = 200
 
 _LOWER_CASED_MODELS = frozenset(
     {
@@ -81,7 +89,7 @@ def printable_text(text: str | bytes) -> str:
     return convert_to_unicode(text)
 
 
-def load_vocab(vocab_file: str | Path) -> OrderedDict[str, int]:
+def load_vocab(vocab_file: str | os.PathLike[str]) -> OrderedDict[str, int]:
     """Reads a vocabulary: one token a line, its id the number of the line, from 0.
 
     Tokens are stripped. A token that recurs keeps its first place in the order and takes the last
@@ -105,18 +113,34 @@ def load_vocab(vocab_file: str | Path) -> OrderedDict[str, int]:
     return vocab
 
 
-def require_special_tokens(vocab: Mapping[str, int], vocab_file: str | Path) -> None:
-    """Refuses a vocabulary that cannot serve pretraining.
+def require_usable_vocab(
+    vocab_file: str | os.PathLike[str], do_lower_case: bool, flag: str = "vocab_file"
+) -> OrderedDict[str, int]:
+    """Reads a vocabulary that must serve pretraining, and warns if its casing looks wrong.
 
     Raises:
-      UserError: one of [CLS], [SEP], [MASK] and [UNK] is missing.
+      UserError: it is not UTF-8, or one of [CLS], [SEP], [MASK] and [UNK] is missing.
     """
+    vocab = load_vocab(vocab_file)
     missing = [token for token in REQUIRED_TOKENS if token not in vocab]
     if missing:
         raise UserError(
-            f"--vocab_file: {vocab_file} has {len(vocab):,} entries, but {', '.join(missing)} not "
+            f"--{flag}: {vocab_file} has {len(vocab):,} entries, but {', '.join(missing)} not "
             "among them; expected a BERT vocabulary, one WordPiece a line"
         )
+    words = [token for token in vocab if not token.startswith("[")]
+    capitals = sum(token.lower() != token for token in words)
+    if do_lower_case and capitals > len(words) * _CASED_SHARE:
+        _log.warning(
+            "%s: %s of %s entries hold capitals and can never occur with --do_lower_case; for a "
+            "cased model give --do_lower_case=false", vocab_file, f"{capitals:,}", f"{len(words):,}"
+        )  # fmt: skip
+    elif not do_lower_case and not capitals and len(words) >= _SMALLEST_JUDGED:
+        _log.warning(
+            "%s: no entry holds a capital, so capitalised words will be [UNK]; for an uncased "
+            "model give --do_lower_case=true", vocab_file
+        )  # fmt: skip
+    return vocab
 
 
 def convert_by_vocab(vocab: Mapping[_K, _V], items: Iterable[_K]) -> list[_V]:
@@ -153,7 +177,7 @@ class FullTokenizer:
     Source: google-research/bert `tokenization.py`.
     """
 
-    def __init__(self, vocab_file: str | Path, do_lower_case: bool = True) -> None:
+    def __init__(self, vocab_file: str | os.PathLike[str], do_lower_case: bool = True) -> None:
         self.vocab = load_vocab(vocab_file)
         self.inv_vocab = {index: token for token, index in self.vocab.items()}
         self.basic_tokenizer = BasicTokenizer(do_lower_case=do_lower_case)

@@ -130,9 +130,20 @@ def test_vocabulary_that_is_no_text(tmp_path):
         tokenization.load_vocab(path)
 
 
-def test_special_tokens_are_required():
-    with pytest.raises(UserError, match=r"\[SEP\], \[MASK\] not among"):
-        tokenization.require_special_tokens({"[CLS]": 0, "[UNK]": 1}, "v.txt")
+def test_special_tokens_are_required(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("[CLS]\n[UNK]\n")
+    with pytest.raises(UserError, match=r"--vocab_file: .* 2 entries, but \[SEP\], \[MASK\] not"):
+        tokenization.require_usable_vocab(path, do_lower_case=True)
+
+
+@pytest.mark.parametrize("lower", [False, True])
+@pytest.mark.parametrize("vocab_lower", [False, True])
+def test_wrong_casing_is_warned_of(lower, vocab_lower, caplog):
+    tokenization.require_usable_vocab(golden(f"vocab_{'un' * vocab_lower}cased.txt"), lower)
+    assert [f"--do_lower_case={str(vocab_lower).lower()}" in m for m in caplog.messages] == (
+        [True] if lower != vocab_lower else []
+    )
 
 
 def test_module_functions():

@@ -1,0 +1,262 @@
+"""Turns pretraining text into masked TFRecords: the examples of Google's program, one by one.
+
+The text has a sentence on each line and a blank line between documents, as format_notes writes it.
+The same flags give the same examples in the same order as Google's create_pretraining_data.py. A
+description of what was made stands beside each output, under its name and .json.
+
+  python -m bert_clinical.create_pretraining_data \\
+    --input_file=notes/discharge_summary.txt --output_file=examples.tfrecord \\
+    --vocab_file=biobert/vocab.txt --do_lower_case=false --dupe_factor=5
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from data_prep import program
+from data_prep.program import ProgramFlags, UsageError, UserError
+
+_log = logging.getLogger(__name__)
+
+
+def define_flags(values: ProgramFlags) -> None:
+    """Defines Google's flags, then ours."""
+    values.section("As in Google's program")
+    flags.DEFINE_string(
+        "input_file", None,
+        "Text files or globs, comma-separated. A name that ends in .gz is gzip.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "output_file", None,
+        "TFRecord files, comma-separated, filled in turn. A name that ends in .gz is gzip.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "vocab_file", None, "The vocabulary of the model to be pretrained.", flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "do_lower_case", True,
+        "Lower-case the text and strip accents: true for uncased vocabularies, false for cased "
+        "ones, such as BioBERT's.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_boolean(
+        "do_whole_word_mask", False, "Mask whole words rather than single WordPieces.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer("max_seq_length", 128, "WordPieces in a sequence.", flag_values=values)
+    flags.DEFINE_integer(
+        "max_predictions_per_seq", 20, "The most WordPieces that are masked in a sequence.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer("random_seed", 12345, "Seed of all random choices.", flag_values=values)
+    flags.DEFINE_integer(
+        "dupe_factor", 10, "How many times the text is gone through, masked differently each time.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_float(
+        "masked_lm_prob", 0.15, "Share of a sequence's WordPieces that is masked.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_float(
+        "short_seq_prob", 0.1, "Probability of making shorter sequences out of a document.",
+        flag_values=values,
+    )  # fmt: skip
+    values.section("For large archives")
+    flags.DEFINE_string(
+        "output_dir", None,
+        "In place of --output_file: every input file becomes <stem>.tfrecord in this folder, as if "
+        "it were the only one. Started again, the program makes only what is missing.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "num_workers", 1,
+        "Processes that make the shards of --output_dir. Their number changes nothing in the "
+        "output.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "buffer_mb", 256,
+        "Memory for finished examples, for each process. What does not fit waits in a temporary "
+        "file beside the output.",
+        flag_values=values,
+    )  # fmt: skip
+    values.section("To look at the data")
+    flags.DEFINE_boolean(
+        "stats_only", False,
+        "Only count documents, words, WordPieces, unknown ones, instances; write nothing.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "report_file", None,
+        "An HTML page with sequence lengths and the share of unknown words, by shard.",
+        flag_values=values,
+    )  # fmt: skip
+    for name in ("input_file", "vocab_file"):
+        flags.mark_flag_as_required(name, flag_values=values)
+
+
+def main(values: ProgramFlags) -> None:
+    """Checks the flags and the files, then makes the examples."""
+    from bert_clinical.pretraining_settings import InstanceSettings
+
+    settings = InstanceSettings(
+        max_seq_length=values.max_seq_length,
+        max_predictions_per_seq=values.max_predictions_per_seq,
+        random_seed=values.random_seed,
+        dupe_factor=values.dupe_factor,
+        masked_lm_prob=values.masked_lm_prob,
+        short_seq_prob=values.short_seq_prob,
+        do_whole_word_mask=values.do_whole_word_mask,
+    )
+    settings.require_valid()
+    _require_one_kind_of_output(values)
+    input_files = program.expand_patterns(values.input_file, "input_file")
+    vocab_file = program.require_readable_file(values.vocab_file, "vocab_file")
+    create_pretraining_data(
+        input_files=input_files,
+        output_files=_comma_separated(values.output_file),
+        output_dir=values.output_dir,
+        vocab_file=vocab_file,
+        do_lower_case=values.do_lower_case,
+        settings=settings,
+        num_workers=values.num_workers,
+        buffer_bytes=values.buffer_mb << 20,
+        stats_only=values.stats_only,
+        report_file=values.report_file,
+    )
+
+
+def create_pretraining_data(
+    *,
+    input_files: Sequence[Path],
+    output_files: Sequence[Path] = (),
+    output_dir: str | os.PathLike[str] | None = None,
+    vocab_file: str | os.PathLike[str],
+    do_lower_case: bool,
+    settings: Any,
+    num_workers: int = 1,
+    buffer_bytes: int = 256 << 20,
+    stats_only: bool = False,
+    report_file: str | os.PathLike[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Makes examples as the program does.
+
+    Args:
+      input_files: text, a sentence a line, a blank line between documents.
+      output_files: filled in turn; or
+      output_dir: for a shard for each input file.
+      vocab_file: WordPiece vocabulary.
+      do_lower_case: whether it is an uncased one.
+      settings: `InstanceSettings`.
+      num_workers: processes for `output_dir`.
+      buffer_bytes: examples beyond this size wait on disk, for each process.
+      stats_only: writes no examples.
+      report_file: an HTML page about the data.
+
+    Returns:
+      The description of each shard, as it stands in the sidecars.
+
+    Raises:
+      UserError: an input or the vocabulary cannot be used, or an output would overwrite one.
+    """
+    from bert_clinical.pretraining_data import PretrainingDataMaker, summary
+    from bert_clinical.pretraining_shards import make_shards, plan_shards
+    from bert_clinical.tokenization import require_usable_vocab
+
+    shards = [] if output_dir is None else plan_shards(input_files, output_dir)
+    outputs = [*output_files, *(shard.output_file for shard in shards)]
+    if report_file is not None:
+        outputs.append(Path(report_file))
+    _require_distinct(outputs, [*input_files, Path(vocab_file)])
+    require_usable_vocab(vocab_file, do_lower_case)
+    if not stats_only or report_file is not None:
+        _prepare_folders([outputs[-1]] if stats_only else outputs)
+    if shards and not stats_only:
+        descriptions = make_shards(
+            shards=shards,
+            vocab_file=vocab_file,
+            do_lower_case=do_lower_case,
+            settings=settings,
+            buffer_bytes=buffer_bytes,
+            num_workers=num_workers,
+        )
+    else:
+        maker = PretrainingDataMaker(
+            vocab_file=vocab_file,
+            do_lower_case=do_lower_case,
+            settings=settings,
+            buffer_bytes=buffer_bytes,
+        )
+        groups = [[shard.input_file] for shard in shards] or [list(input_files)]
+        descriptions = [
+            maker.make(input_files=group, output_files=[] if stats_only else output_files)
+            for group in groups
+        ]
+    for description in descriptions:
+        _log.info("%s:", ", ".join(Path(entry["path"]).name for entry in description["inputs"]))
+        for line in summary(description):
+            _log.info("  %s", line)
+    if report_file is not None:
+        from bert_clinical.pretraining_report import write_report
+
+        write_report(report_file, descriptions)
+        _log.info("Report: %s", report_file)
+    for path in [] if stats_only else [output_dir] if output_dir is not None else output_files:
+        _log.info("Examples: %s", path)
+    return descriptions
+
+
+def _require_one_kind_of_output(values: ProgramFlags) -> None:
+    if values.output_file is not None and values.output_dir is not None:
+        raise UsageError("--output_file and --output_dir exclude each other; give one")
+    if values.output_file is None and values.output_dir is None and not values.stats_only:
+        raise UsageError("nowhere to write; give --output_file or --output_dir, or --stats_only")
+    for name in ("num_workers", "buffer_mb"):
+        if values[name].value < 1:
+            raise UsageError(f"--{name} is {values[name].value}; it must be at least 1")
+    if values.num_workers > 1 and values.output_dir is None:
+        raise UsageError("--num_workers works on the shards of --output_dir; give that too")
+
+
+def _comma_separated(paths: str | None) -> list[Path]:
+    if paths is None:
+        return []
+    if not all(paths.split(",")):
+        raise UsageError("--output_file: an empty path stands between two commas; remove it")
+    return [Path(path) for path in paths.split(",")]
+
+
+def _require_distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    taken = {path.resolve(): "an input" for path in inputs}
+    for path in outputs:
+        place = path.resolve()
+        if place in taken:
+            raise UserError(f"{path}: is {taken[place]} too; choose another output")
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; the name of a file was expected")
+        taken[place] = "another output"
+
+
+def _prepare_folders(outputs: Sequence[Path]) -> None:
+    for path in outputs:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(f"{error.filename}: is a file; a folder was expected") from None
+
+
+def cli() -> None:
+    """Runs the program."""
+    program.run(__doc__, define_flags, main)
+
+
+if __name__ == "__main__":
+    cli()
