@@ -45,7 +45,7 @@ def check_conversion(written: WrittenModel) -> None:
     tokens = (written.folder / VOCAB_FILE).read_text("utf-8").splitlines()
     _check_tokenizer(written, tokens)
     batch = _batch(tokens, written.config.max_position_embeddings)
-    expected = _tensorflow_outputs(written, batch)
+    expected = tensorflow_outputs(written, batch)
     found = _transformers_outputs(written, batch)
     worst = 0.0
     for name, value in expected.items():
@@ -80,9 +80,20 @@ def _batch(tokens: list[str], max_length: int) -> dict[str, np.ndarray]:
     return {"input_ids": input_ids, "input_mask": input_mask, "segment_ids": segment_ids}
 
 
-def _tensorflow_outputs(
+def tensorflow_outputs(
     written: WrittenModel, batch: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
+    """Returns what the TensorFlow model answers with the weights as they were stored.
+
+    Args:
+      written: the model.
+      batch: int32 [batch_size, seq_length] `input_ids`, `input_mask` and `segment_ids`.
+
+    Returns:
+      Float32 "hidden states" [layers + 1, batch_size, seq_length, hidden_size], "pooled output",
+      and for the heads that are there "masked LM logits" [batch_size * seq_length, vocab_size]
+      and "next sentence logits".
+    """
     from bert_clinical import quiet_tensorflow  # noqa: F401
     import tensorflow as tf  # isort: skip
 
