@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bert_clinical.safetensors_files import INDEX_FILE, WEIGHTS_FILE, iterate_weights, read_shapes
-from data_prep.program import UserError, os_error_message
+from data_prep.program import UserError, os_error_message, require_readable_file
 
 _TORCH_FILE = "pytorch_model.bin"
 _TORCH_INDEX = "pytorch_model.bin.index.json"
@@ -107,10 +106,11 @@ def _open_torch(files: tuple[Path, ...]) -> FolderWeights:
         ) from None
     tensors: dict[str, Any] = {}
     for path in files:
+        require_readable_file(path, "transformers_dir")
         try:
             # Only weights: a pickle may otherwise run any code.
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile):
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError):
             raise UserError(
                 f"{path}: PyTorch cannot read it as weights only; expected an unbroken file of "
                 "tensors by name"
