@@ -235,7 +235,7 @@ class _Run:
         self.state.step += len(rows)
         self.last_metrics = dict(zip(METRICS, map(float, rows[-1]), strict=True))
         if len(rows) < asked or not self._is_well():
-            self._fail_not_finite()
+            self._fail("the loss or its gradient is no finite number")
         self.log.steps(first, rows, seconds)
 
     def _is_well(self) -> bool:
@@ -244,12 +244,12 @@ class _Run:
             return True
         return all(math.isfinite(self.last_metrics[name]) for name in ("loss", "gradient_norm"))
 
-    def _fail_not_finite(self) -> None:
+    def _fail(self, what: str) -> None:
         metrics = self.last_metrics
         good = self.latest or "none; the run had not saved any yet"
         raise UserError(
-            f"step {self.state.step - 1}: the loss is {metrics['loss']:g} and the gradient's norm "
-            f"{metrics['gradient_norm']:g} at learning rate {metrics['learning_rate']:g}; nothing "
+            f"step {self.state.step - 1}: {what} (loss {metrics['loss']:g}, gradient norm "
+            f"{metrics['gradient_norm']:g}, learning rate {metrics['learning_rate']:g}); nothing "
             f"was saved since the last good checkpoint: {good}; try a lower --learning_rate or "
             "more --num_warmup_steps"
         )
@@ -264,6 +264,8 @@ class _Run:
             self._save()
 
     def _save(self) -> None:
+        if not self.state.is_sound():
+            self._fail("the update has made weights too large to go on with")
         self.latest = self.state.save(self.output_dir, self.options.keep_checkpoint_max)
         self.log.saved(self.state.step, self.latest)
 

@@ -13,6 +13,7 @@ from bert_clinical import checkpoint, optimization
 from bert_clinical.bert_config import BertConfig
 from bert_clinical.modeling import create_variables
 from bert_clinical.precision import LossScale
+from bert_clinical.quiet_tensorflow import tf
 from data_prep.atomic_files import PARTIAL_SUFFIX
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,15 @@ class TrainingState:
         everything = {**self.variables, **self.slots}
         for name, value in checkpoint.iterate_tensors(prefix, names):
             everything[name].assign(value)
+
+    def is_sound(self) -> bool:
+        """Tells whether the weights are numbers, and such that the next step can use them.
+
+        A single step too large can leave weights that are still finite but whose squares are not;
+        the loss would show it only after the next step.
+        """
+        norm = tf.linalg.global_norm([value.read_value() for value in self.variables.values()])
+        return bool(tf.math.is_finite(norm))
 
     def save(self, folder: str | os.PathLike[str], keep: int) -> str:
         """Writes `model.ckpt-<step>`, makes it the latest, and removes what is too old.
