@@ -63,19 +63,16 @@ def index_files(paths: Sequence[str | os.PathLike[str]], cache_folder: Path) -> 
     """
     cache_path = cache_folder / CACHE_NAME
     known = _read_cache(cache_path)
-    indexes, keys, changed = [], [], False
+    indexes, changed = [], False
     for path in map(str, paths):
         key = _identity(path)
         data_path = _unpack(path, key, cache_folder) if path.endswith(".gz") else path
-        if key in known:
-            records, offsets = known[key]
-        else:
-            records, offsets = _walk(path, data_path)
+        if key not in known:
+            known[key] = _walk(path, data_path)
             changed = True
-        keys.append(key)
-        indexes.append(FileIndex(path, data_path, records, offsets))
+        indexes.append(FileIndex(path, data_path, *known[key]))
     if changed:
-        _write_cache(cache_path, keys, indexes)
+        _write_cache(cache_path, known)
     return indexes
 
 
@@ -145,12 +142,12 @@ def _read_cache(path: Path) -> dict[str, tuple[int, np.ndarray]]:
         return {}
 
 
-def _write_cache(path: Path, keys: list[str], indexes: list[FileIndex]) -> None:
+def _write_cache(path: Path, known: dict[str, tuple[int, np.ndarray]]) -> None:
     with atomic_files.atomic_write(path) as stream:
         np.savez(
             stream,
-            keys=np.array(keys),
-            records=np.array([index.records for index in indexes], np.int64),
-            blocks=np.array([len(index.block_offsets) - 1 for index in indexes], np.int64),
-            offsets=np.concatenate([index.block_offsets for index in indexes]),
+            keys=np.array(list(known)),
+            records=np.array([records for records, _ in known.values()], np.int64),
+            blocks=np.array([len(offsets) - 1 for _, offsets in known.values()], np.int64),
+            offsets=np.concatenate([offsets for _, offsets in known.values()]),
         )

@@ -261,12 +261,6 @@ def test_a_bad_step_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     assert f"last good checkpoint: {tmp_path / 'model.ckpt-1'};" in str(raised.value)
     assert str(raised.value).startswith("step 1:")
     assert checkpoint.latest_checkpoint(tmp_path) == str(tmp_path / "model.ckpt-1")
-    assert (
-        largest_difference(
-            weights(tmp_path), checkpoint.read_tensors(str(tmp_path / "model.ckpt-1"))
-        )
-        == 0
-    )
 
 
 @pytest.mark.parametrize(
