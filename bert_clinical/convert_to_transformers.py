@@ -16,15 +16,12 @@ from absl import flags
 from bert_clinical.bert_config import BertConfig
 from bert_clinical.checkpoint import resolve_checkpoint
 from bert_clinical.output_folder import require_replaceable
+from bert_clinical.recorded_training import require_recorded_gelu, require_recorded_vocabulary
 from bert_clinical.safetensors_files import DTYPES, parse_size
-from bert_clinical.transformers_conversion import (
-    TO_TRANSFORMERS,
-    convert_to_transformers,
-    recorded_gelu,
-)
+from bert_clinical.transformers_conversion import TO_TRANSFORMERS, convert_to_transformers
 from bert_clinical.transformers_tokenizer import read_vocabulary, require_matching_case
 from data_prep import program
-from data_prep.program import ProgramFlags, UserError, require_readable_file
+from data_prep.program import ProgramFlags, require_readable_file
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +74,9 @@ def define_flags(values: ProgramFlags) -> None:
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_bool(
-        "check_case", True, "Refuse a --do_lower_case that the vocabulary's capitals contradict.",
+        "check_case", True,
+        "Refuse a --do_lower_case that the vocabulary's capitals contradict, and one or a "
+        "--vocab_file that the model's examples were not made with.",
         flag_values=values,
     )  # fmt: skip
     for name in ("init_checkpoint", "bert_config_file", "vocab_file", "output_dir"):
@@ -101,12 +100,10 @@ def main(values: ProgramFlags) -> None:
     if values.check_case:
         require_matching_case(tokens, values.do_lower_case, vocab_file)
     prefix = resolve_checkpoint(values.init_checkpoint)
-    recorded = recorded_gelu(Path(prefix).parent)
-    if recorded and recorded[0] != values.gelu and config.activation_name() == "gelu":
-        raise UserError(
-            f"--gelu={values.gelu}, but {recorded[1]} says that the model was trained with "
-            f"{recorded[0]}; pass --gelu={recorded[0]}"
-        )
+    if config.activation_name() == "gelu":
+        require_recorded_gelu(Path(prefix).parent, values.gelu)
+    if values.check_case:
+        require_recorded_vocabulary(Path(prefix).parent, vocab_file, values.do_lower_case)
     verify = conversion_check.is_available() if values.verify is None else values.verify
     steps = [model_card.write_model_card]
     if verify:

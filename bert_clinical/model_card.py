@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_clinical.checkpoint import checkpoint_step
+from bert_clinical.recorded_training import RUN_FILE, as_object, data_sidecars
 from bert_clinical.transformers_conversion import WrittenModel
 
 _HYPERPARAMETERS = (
@@ -56,10 +57,9 @@ def write_model_card(written: WrittenModel) -> None:
 def compose(written: WrittenModel) -> str:
     """Returns the card as Markdown; what no file tells is left out."""
     source = Path(written.prefix).parent
-    run = _read_object(source / "pretraining_run.json")
-    settings = _object(run.get("flags"))
-    sidecars = list(_sidecars(settings.get("input_file")))
-    manifests = list(_manifests(sidecars))
+    run = _read_object(source / RUN_FILE)
+    settings = as_object(run.get("flags"))
+    sidecars = data_sidecars(run)
     casing = "lower-cased" if written.do_lower_case else "cased"
     config = written.config
     base = settings.get("init_checkpoint")
@@ -88,10 +88,10 @@ def compose(written: WrittenModel) -> str:
         "# A BERT pretrained with bert-clinical",
         "",
         *_table("Model", model),
-        *_table("Training", _known(settings, _HYPERPARAMETERS)),
+        *_table("Training", [*_known(settings, _HYPERPARAMETERS), *_last_step(run, step)]),
         *_table("Evaluation", _evaluation(source / "eval_results.txt", step)),
         *_table("Examples", _example_rows(sidecars)),
-        *_table("Notes", _note_rows(manifests)),
+        *_table("Notes", _note_rows(_manifests(sidecars))),
         *_table("Made with", _versions(run)),
         "## Who may have it",
         "",
@@ -133,6 +133,18 @@ def _known(values: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, s
     return rows
 
 
+def _last_step(run: Mapping[str, Any], step: int) -> list[tuple[str, str]]:
+    """Returns the losses of a run's last step, none for an earlier checkpoint of the run."""
+    final = as_object(run.get("final"))
+    if run.get("steps") != step:
+        return []
+    return [
+        (f"{name} of the last step", f"{final[name]:.4f}")
+        for name in ("loss", "masked_lm_loss", "next_sentence_loss")
+        if isinstance(final.get(name), int | float)
+    ]
+
+
 def _evaluation(path: Path, step: int) -> list[tuple[str, str]]:
     """Returns the results of an evaluation, none if it was one of another step."""
     try:
@@ -157,85 +169,53 @@ def _number(text: str) -> str:
 def _example_rows(sidecars: list[dict[str, Any]]) -> list[tuple[str, str]]:
     if not sidecars:
         return []
-    rows = [("Files", str(len(sidecars)))]
-    for label, names in (
-        ("Examples", ("examples", "num_examples", "instances")),
-        ("Documents", ("documents", "num_documents")),
-    ):
-        counts = [_first_number(sidecar, names) for sidecar in sidecars]
-        if all(count is not None for count in counts):
-            rows.append((label, f"{sum(count or 0 for count in counts):,}"))
-    return rows + _known(_object(sidecars[0].get("flags")) or sidecars[0], _DATA_SETTINGS)
+    rows = [("Files", f"{len(sidecars):,}")]
+    # The outputs of one run share a description, which counts all of them.
+    distinct = {json.dumps(as_object(sidecar), sort_keys=True): sidecar for sidecar in sidecars}
+    for name in ("documents", "words", "wordpieces", "instances"):
+        found = [as_object(sidecar.get("counts")).get(name) for sidecar in distinct.values()]
+        counts = [count for count in found if isinstance(count, int)]
+        if len(counts) == len(found):
+            rows.append((name.capitalize(), f"{sum(counts):,}"))
+    return rows + _known(as_object(sidecars[0].get("flags")), _DATA_SETTINGS)
 
 
 def _note_rows(manifests: list[dict[str, Any]]) -> list[tuple[str, str]]:
     totals: dict[str, int] = {}
     categories: set[str] = set()
     for manifest in manifests:
-        counts = _object(manifest.get("counts"))
+        counts = as_object(manifest.get("counts"))
         for name in ("notes", "sections", "sentences", "words"):
             if isinstance(counts.get(name), int):
                 totals[name] = totals.get(name, 0) + counts[name]
-        categories |= set(_object(manifest.get("categories")))
+        categories |= set(as_object(manifest.get("categories")))
     rows = [(name.capitalize(), f"{count:,}") for name, count in totals.items()]
     rows += [("Categories", str(len(categories)))] if categories else []
-    settings = _object(manifests[0].get("flags")) if manifests else {}
+    settings = as_object(manifests[0].get("flags")) if manifests else {}
     return rows + _known(settings, ("section_rules", "sentence_splitter", "spacy_model"))
 
 
 def _versions(run: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = {
-        name: importlib.metadata.version(name) for name in ("bert-clinical", "tensorflow", "numpy")
-    }
-    found |= {
-        name: value
-        for name, value in _object(run.get("versions")).items()
-        if name in found and isinstance(value, str) and len(value) < 30
-    }
-    return list(found.items())
+    found = {name: importlib.metadata.version(name) for name in ("bert-clinical", "tensorflow")}
+    recorded = as_object(run.get("versions")).get("tensorflow")
+    rows = [(f"{name}, conversion", version) for name, version in found.items()]
+    if isinstance(recorded, str) and len(recorded) < 30:
+        rows.append(("tensorflow, training", recorded))
+    return rows
 
 
-def _sidecars(input_file: Any) -> Iterable[dict[str, Any]]:
-    """Yields the sidecars of the training data, each with its path under `_path`."""
-    patterns = input_file.split(",") if isinstance(input_file, str) else input_file or []
-    for pattern in patterns:
-        path = Path(str(pattern))
-        for data in sorted(path.parent.glob(path.name)) if path.name else []:
-            value = _read_object(data.with_name(data.name + ".json"))
-            if value:
-                yield {**value, "_path": data}
-
-
-def _manifests(sidecars: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """Yields each manifest.json that lies beside a text file a sidecar names as its input."""
-    folders = []
-    for sidecar in sidecars:
-        for path in _input_paths(sidecar):
-            if path.parent not in folders:
-                folders.append(path.parent)
-    for folder in folders:
-        value = _read_object(folder / "manifest.json")
-        if value:
-            yield value
-
-
-def _input_paths(sidecar: Mapping[str, Any]) -> Iterable[Path]:
-    """Yields the text files that a sidecar names, as a list, an object each, or with commas."""
-    named = [sidecar.get(name) for name in ("input_files", "inputs", "input_file")]
-    for value in (*named, _object(sidecar.get("flags")).get("input_file")):
-        entries: Any = value.split(",") if isinstance(value, str) else value
-        for entry in entries if isinstance(entries, list) else []:
-            name = entry.get("path", entry.get("name")) if isinstance(entry, dict) else entry
-            if isinstance(name, str):
-                yield Path(name) if "/" in name else sidecar["_path"].parent / name
-
-
-def _first_number(value: Mapping[str, Any], names: Iterable[str]) -> int | None:
-    for source in (value, _object(value.get("counts"))):
-        for name in names:
-            if isinstance(source.get(name), int):
-                return source[name]
-    return None
+def _manifests(sidecars: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns each manifest.json that lies beside a text file a sidecar names as its input."""
+    paths = [
+        Path(entry["path"])
+        for sidecar in sidecars
+        for entry in sidecar.get("inputs") or []
+        if isinstance(entry, dict) and isinstance(entry.get("path"), str)
+    ]
+    found = [
+        _read_object(folder / "manifest.json") for folder in {path.parent: 0 for path in paths}
+    ]
+    return [manifest for manifest in found if manifest]
 
 
 def _last_parts(path: str) -> str:
@@ -249,8 +229,4 @@ def _read_object(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return _object(value)
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return as_object(value)

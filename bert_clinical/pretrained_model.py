@@ -12,8 +12,8 @@ import numpy as np
 
 from bert_clinical import checkpoint
 from bert_clinical.bert_config import BertConfig
+from bert_clinical.recorded_training import recorded_gelu
 from bert_clinical.tokenization import FullTokenizer
-from bert_clinical.transformers_conversion import recorded_gelu
 from bert_clinical.transformers_folder import open_weights, read_json_object
 from bert_clinical.transformers_names import (
     BUFFERS,

@@ -6,13 +6,11 @@ gone since 4.49, let the Adam moments of BioBERT's checkpoint overwrite weights 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -312,22 +310,3 @@ def _new_pooler(config: BertConfig) -> dict[str, np.ndarray]:
         f"{_POOLER}/dense/kernel": (kernel * config.initializer_range).astype(np.float32),
         f"{_POOLER}/dense/bias": np.zeros(config.hidden_size, np.float32),
     }
-
-
-def recorded_gelu(folder: Path) -> tuple[str, Path] | None:
-    """Returns the form of GELU that a checkpoint's folder says it was trained with, and where.
-
-    `run_pretraining` writes it to `pretraining_run.json`, `convert_from_transformers` to
-    `conversion.json`.
-    """
-    for name, keys in (("pretraining_run.json", ("flags", "gelu")), ("conversion.json", ("gelu",))):
-        path = folder / name
-        if not path.is_file():
-            continue
-        value: Any = read_json_object(path)
-        for key in keys:
-            with contextlib.suppress(AttributeError):
-                value = value.get(key)
-        if value in ("tanh", "erf"):
-            return value, path
-    return None

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bert_clinical import checkpoint
+from data_prep.atomic_files import sha256_of_file
 from tests.conversion_programs import run_here
 from tests.golden_data import golden
 from tests.programs import assert_one_line_error, assert_success, run_program
@@ -113,13 +114,29 @@ def test_a_users_folder_of_that_name_stays(tmp_path, capsys):
     assert (tmp_path / "out.partial").is_dir()
 
 
-def run_record(folder: Path, **flags) -> Path:
+def run_record(folder: Path, data: dict | None = None, **flags) -> Path:
     """Makes a checkpoint folder with the record that `run_pretraining` leaves."""
     folder.mkdir()
     for suffix in (".index", DATA):
         shutil.copy(golden("trained") / f"model.ckpt-20{suffix}", folder)
-    write(folder / "pretraining_run.json", json.dumps({"flags": flags}))
+    record = {
+        "flags": flags,
+        "data": data or {},
+        "steps": 20,
+        "final": {"loss": 1.25, "gradient_norm": 3.5},
+        "versions": {"tensorflow": "2.21.9"},
+    }
+    write(folder / "pretraining_run.json", json.dumps(record))
     return folder
+
+
+def sidecar(vocab: str = "cased", **changes) -> dict:
+    return {
+        "flags": {"do_lower_case": False, "dupe_factor": 5},
+        "vocabulary": {"entries": 1000, "sha256": sha256_of_file(golden(f"vocab_{vocab}.txt"))},
+        "counts": {"documents": 12, "words": 3456, "instances": 4321},
+        **changes,
+    }
 
 
 def test_the_recorded_form_of_gelu_is_held_to(tmp_path, capsys):
@@ -132,32 +149,34 @@ def test_the_recorded_form_of_gelu_is_held_to(tmp_path, capsys):
     assert_success(run_here(capsys, MODULE, **flags))
 
 
+def test_the_recorded_vocabulary_and_casing_are_held_to(tmp_path, capsys):
+    other = run_record(tmp_path / "other", {"a": sidecar("uncased")})
+    flags = flags_for(tmp_path, init_checkpoint=other, verify=False)
+    assert_one_line_error(run_here(capsys, MODULE, **flags), 1, "--vocab_file", "another file")
+    lower = run_record(tmp_path / "lower", {"a": sidecar(flags={"do_lower_case": True})})
+    flags = flags_for(tmp_path, init_checkpoint=lower, verify=False)
+    result = run_here(capsys, MODULE, **flags)
+    assert_one_line_error(result, 1, "pass --do_lower_case=True")
+    assert_success(run_here(capsys, MODULE, **{**flags, "check_case": False}))
+
+
 def test_the_card_tells_of_run_and_data_and_of_no_note(tmp_path, capsys):
     planted = "Quixzandorph"
-    text, records = tmp_path / "text", tmp_path / "tfrecords"
-    text.mkdir()
-    records.mkdir()
     manifest = {
         "program": "data_prep.format_notes",
         "flags": {"section_rules": "fixed", "spacy_model": f"{planted} {planted}"},
         "counts": {"notes": 1234, "sections": 5678, "sentences": 91011, "words": 1213141},
         "categories": {"Discharge summary": {}, planted: {}},
     }
-    write(text / "manifest.json", json.dumps(manifest))
-    sidecar = {
-        "flags": {"input_file": str(text / "discharge_summary.txt"), "dupe_factor": 5},
-        "examples": 4321,
-        "note": planted,
-    }
-    write(records / "a.tfrecord.json", json.dumps(sidecar))
-    write(records / "a.tfrecord", "")
+    write(tmp_path / "manifest.json", json.dumps(manifest))
+    inputs = [{"path": str(tmp_path / "discharge_summary.txt"), "sha256": "0"}]
+    description = sidecar(inputs=inputs, note=planted)
     model = run_record(
         tmp_path / "model",
+        {f"/data/{planted}-{number}.tfrecord": description for number in range(3)},
         gelu="tanh",
-        input_file=str(records / "*.tfrecord"),
         init_checkpoint="/data/biobert_v1.0/biobert_model.ckpt",
         learning_rate=5e-5,
-        num_train_steps=20,
         train_batch_size=32,
     )
     shutil.copy(golden("trained/eval_results.txt"), model)
@@ -170,13 +189,15 @@ def test_the_card_tells_of_run_and_data_and_of_no_note(tmp_path, capsys):
         "tanh approximation",
         "| `learning_rate` | 5e-05 |",
         "| `train_batch_size` | 32 |",
+        "| loss of the last step | 1.2500 |",
         "| `loss` | 9.3117 |",
-        "| Examples | 4,321 |",
+        "| Files | 3 |",
+        "| Instances | 4,321 |",
         "| `dupe_factor` | 5 |",
         "| Notes | 1,234 |",
         "| Words | 1,213,141 |",
         "| Categories | 2 |",
-        "| tensorflow | 2.21",
+        "| tensorflow, training | 2.21.9 |",
         "data use",
     ):
         assert expected in card, expected
@@ -186,7 +207,7 @@ def test_the_card_tells_of_run_and_data_and_of_no_note(tmp_path, capsys):
 
 def test_a_card_without_anything_known(tmp_path, capsys):
     model = run_record(tmp_path / "model")
-    write(model / "pretraining_run.json", '{"flags": {"input_file": "/nowhere/*.tfrecord"}}')
+    write(model / "pretraining_run.json", '{"flags": 1, "data": {"a": {"inputs": [{}, 7]}}}')
     write(model / "eval_results.txt", "global_step = 7\nloss = 1.0\n")
     flags = flags_for(tmp_path, init_checkpoint=model, verify=False)
     assert_success(run_here(capsys, MODULE, **flags))
