@@ -378,7 +378,7 @@ def _span(data, at, end, wanted):  # type: ignore[no-untyped-def]
 def _example(data, begin, end, names, name_ends, kinds, lengths, limits, starts, integers, floats):  # type: ignore[no-untyped-def]
     """Decodes one example; returns a status, the field it concerns and the count found there."""
     seen = 0
-    out_of_range = -1
+    worst_status, worst, worst_count = _OK, 0, 0
     features, features_end = _span(data, begin, end, 1)
     if features < 0:
         return _MALFORMED, 0, 0
@@ -406,18 +406,19 @@ def _example(data, begin, end, names, name_ends, kinds, lengths, limits, starts,
             data, body, body_end, kinds[index] == FLOAT_LIST, limits[index], lengths[index],
             integers, floats, starts[index],
         )  # fmt: skip
-        if status == _RANGE and out_of_range < 0:
-            # A wrong length elsewhere explains more: positions beyond it are out of range too.
-            out_of_range = index
-        elif status not in (_OK, _RANGE):
-            return status, index, count
+        if status == _MALFORMED:
+            return status, index, 0
+        # Features come in any order, and a wrong length explains more than a value out of range:
+        # the first wrong length in the order of the fields is told, else the first value.
+        if status == _COUNT and (worst_status != _COUNT or index < worst):
+            worst_status, worst, worst_count = status, index, count
+        elif status == _RANGE and (worst_status == _OK or worst_status == _RANGE and index < worst):
+            worst_status, worst = status, index
         seen |= 1 << index
     for index in range(len(name_ends)):
         if not seen & (1 << index):
             return _MISSING, index, 0
-    if out_of_range >= 0:
-        return _RANGE, out_of_range, 0
-    return _OK, 0, 0
+    return worst_status, worst, worst_count
 
 
 @compiled
