@@ -412,7 +412,9 @@ def _example(data, begin, end, names, name_ends, kinds, lengths, limits, starts,
         # the first wrong length in the order of the fields is told, else the first value.
         if status == _COUNT and (worst_status != _COUNT or index < worst):
             worst_status, worst, worst_count = status, index, count
-        elif status == _RANGE and (worst_status == _OK or worst_status == _RANGE and index < worst):
+        elif status == _RANGE and (
+            worst_status == _OK or (worst_status == _RANGE and index < worst)
+        ):
             worst_status, worst = status, index
         seen |= 1 << index
     for index in range(len(name_ends)):
