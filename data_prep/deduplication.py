@@ -1,4 +1,4 @@
-"""Notes that repeat earlier ones: copy-forward fills archives with the same words again and again."""
+"""Notes that repeat earlier ones: copy-forward fills archives with the same words again."""
 
 from __future__ import annotations
 

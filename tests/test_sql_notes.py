@@ -160,14 +160,11 @@ def test_a_table_gives_the_same_files_as_the_csv(
         input_sql=url, sql_table=table, output_dir=tmp_path / "sql", **flags,
     )  # fmt: skip
     assert_success(from_table)
-    assert_success(
-        run_program(
-            "data_prep.format_notes",
-            input_file=golden("notes.csv"),
-            output_dir=tmp_path / "csv",
-            **flags,
-        )  # fmt: skip
-    )
+    from_csv = run_program(
+        "data_prep.format_notes",
+        input_file=golden("notes.csv"), output_dir=tmp_path / "csv", **flags,
+    )  # fmt: skip
+    assert_success(from_csv)
     names = sorted(path.name for path in (tmp_path / "csv").glob("*.txt"))
     assert len(names) == 4
     for name in names:
