@@ -6,6 +6,7 @@ Slow on purpose: the engine under test shares no line with it, but for the token
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -50,8 +51,7 @@ def examples(
 def read_documents(input_files: Iterable[str | Path], tokenizer: FullTokenizer) -> list[Document]:
     documents: list[Document] = [[]]
     for path in input_files:
-        content = Path(path).read_bytes()
-        for raw in content.split(b"\n")[: None if not content.endswith(b"\n") else -1]:
+        for raw in io.BytesIO(Path(path).read_bytes()):
             line = raw.decode().strip()
             if line == "":
                 documents.append([])
