@@ -79,14 +79,8 @@ def read_corpus(
     total = words = in_document = 0
     for path in input_files:
         reported_bytes = reported_words = 0
-        with _HashedFile(path) as file:
-            for number, line in enumerate(file.lines(), 1):
-                try:
-                    text = line.decode().strip()
-                except UnicodeDecodeError:
-                    raise UserError(
-                        f"{path}, line {number}: not UTF-8; convert the file with iconv"
-                    ) from None
+        with TextFile(path) as file:
+            for number, text in enumerate(file.lines(), 1):
                 if text:
                     ids, line_words = encoder.encode(text)
                     words += line_words
@@ -120,8 +114,18 @@ def _starts(lengths: array[int]) -> np.ndarray:
     return starts
 
 
-class _HashedFile(io.RawIOBase):
-    """A file that is hashed as it is read, so that the hash is of what was used."""
+class TextFile(io.RawIOBase):
+    """A text that is hashed as it is read, so that the hash is of what was used.
+
+    Args:
+      path: UTF-8 text, gzip if the name ends in `.gz`.
+
+    Attributes:
+      bytes_read: how much of the file was read, as stored.
+
+    Raises:
+      UserError: it cannot be opened.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
@@ -133,26 +137,40 @@ class _HashedFile(io.RawIOBase):
         self.bytes_read = 0
 
     def readable(self) -> bool:
+        """Returns True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Reads the next bytes, as stored, into `buffer`."""
         count = cast(Any, self._file).readinto(buffer)
         self._hash.update(memoryview(buffer)[:count])
         self.bytes_read += count
         return int(count)
 
     def close(self) -> None:
+        """Closes the file."""
         if not self.closed:
             self._file.close()
         super().close()
 
-    def lines(self) -> Iterator[bytes]:
-        """Yields the file's lines, decompressed."""
+    def lines(self) -> Iterator[str]:
+        """Yields the lines, decompressed and stripped of white space. Only "\\n" ends a line.
+
+        Raises:
+          UserError: a line is not UTF-8, or the file is not gzip.
+        """
         stream: IO[bytes] = io.BufferedReader(self, 1 << 20)
         if self._path.name.endswith(".gz"):
             stream = io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=stream)), 1 << 20)
+        number = 0
         try:
-            yield from stream
+            for line in stream:
+                number += 1
+                yield line.decode().strip()
+        except UnicodeDecodeError:
+            raise UserError(
+                f"{self._path}, line {number}: not UTF-8; convert the file with iconv"
+            ) from None
         except (EOFError, zlib.error, gzip.BadGzipFile):
             raise UserError(
                 f"{self._path}: the gzip file is cut short or corrupt; make or fetch it again"
@@ -161,5 +179,5 @@ class _HashedFile(io.RawIOBase):
             raise UserError(f"{self._path}: {os_error_message(error)}") from None
 
     def hexdigest(self) -> str:
-        """Returns the SHA-256 of what was read."""
+        """Returns the SHA-256 of what was read, in hexadecimal."""
         return self._hash.hexdigest()
