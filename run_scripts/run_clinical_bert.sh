@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# The published recipe: MIMIC-III notes and a BioBERT folder in, a transformers folder out.
+#   NOTES=NOTEEVENTS.csv.gz BIOBERT_DIR=biobert_v1.0_pubmed_pmc OUTPUT_DIR=clinical_bert \
+#     run_scripts/run_clinical_bert.sh
+# Every stage can be killed and the same command given again. Further flags go to run_pretraining, for
+# example --precision=mixed_bfloat16.
+# shellcheck source=run_scripts/environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+require_variable NOTES "NOTEEVENTS.csv or .csv.gz"
+require_variable BIOBERT_DIR "a folder with BioBERT's checkpoint, bert_config.json and vocab.txt"
+require_variable OUTPUT_DIR "a folder for all that is made"
+
+# Discharge summaries make Bio+Discharge Summary BERT; CATEGORY=all makes Bio+Clinical BERT.
+CATEGORY=${CATEGORY:-Discharge summary}
+# The published rules lose some text, as the README tells; SECTION_RULES=fixed loses none.
+SECTION_RULES=${SECTION_RULES:-published}
+SENTENCE_SPLITTER=${SENTENCE_SPLITTER:-spacy}
+SPACY_MODEL=${SPACY_MODEL:-en_core_sci_md}
+NUM_SHARDS=${NUM_SHARDS:-1}
+NUM_WORKERS=${NUM_WORKERS:-$(nproc)}
+# Share of the patients whose notes are kept for the evaluation; 0 evaluates on the training data, as
+# the original did.
+HELD_OUT_FRACTION=${HELD_OUT_FRACTION:-0}
+
+MAX_SEQ_LENGTH=${MAX_SEQ_LENGTH:-128}
+MAX_PREDICTIONS_PER_SEQ=${MAX_PREDICTIONS_PER_SEQ:-20}
+MASKED_LM_PROB=${MASKED_LM_PROB:-0.15}
+DUPE_FACTOR=${DUPE_FACTOR:-5}
+RANDOM_SEED=${RANDOM_SEED:-12345}
+
+TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-32}
+LEARNING_RATE=${LEARNING_RATE:-5e-5}
+NUM_TRAIN_STEPS=${NUM_TRAIN_STEPS:-150000}
+NUM_WARMUP_STEPS=${NUM_WARMUP_STEPS:-10000}
+SAVE_CHECKPOINTS_STEPS=${SAVE_CHECKPOINTS_STEPS:-1000}
+MAX_EVAL_STEPS=${MAX_EVAL_STEPS:-100}
+EVAL_BATCH_SIZE=${EVAL_BATCH_SIZE:-8}
+# The form that BioBERT was trained with and that the published model is loaded under.
+GELU=${GELU:-erf}
+
+config=$BIOBERT_DIR/bert_config.json
+vocab=$BIOBERT_DIR/vocab.txt
+for file in "$config" "$vocab"; do
+  [[ -f "$file" ]] || fail "$file: no such file; expected BIOBERT_DIR to be an unpacked BioBERT release"
+done
+
+step() { printf '\n== %s\n' "$1"; }
+
+# joined FILE...: the paths with commas between, as the programs take them.
+joined() { local IFS=,; echo "$*"; }
+
+step "1/5 Notes to text"
+"$PYTHON" -m data_prep.format_notes \
+  --input_file="$NOTES" --output_dir="$OUTPUT_DIR/text" --category="$CATEGORY" \
+  --section_rules="$SECTION_RULES" --sentence_splitter="$SENTENCE_SPLITTER" \
+  --spacy_model="$SPACY_MODEL" --num_shards="$NUM_SHARDS" --num_workers="$NUM_WORKERS" \
+  --held_out_fraction="$HELD_OUT_FRACTION"
+
+step "2/5 Text to masked examples, each file on its own"
+texts=()
+for text in "$OUTPUT_DIR"/text/*.txt; do
+  # A category or a shard can be empty, and has then no examples.
+  [[ ! -s "$text" ]] || texts+=("$text")
+done
+((${#texts[@]})) || fail "$OUTPUT_DIR/text: all text is empty; expected notes of the category '$CATEGORY'"
+"$PYTHON" -m bert_clinical.create_pretraining_data \
+  --input_file="$(joined "${texts[@]}")" --output_dir="$OUTPUT_DIR/tfrecords" --vocab_file="$vocab" \
+  --do_lower_case=False --max_seq_length="$MAX_SEQ_LENGTH" \
+  --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" --masked_lm_prob="$MASKED_LM_PROB" \
+  --dupe_factor="$DUPE_FACTOR" --random_seed="$RANDOM_SEED" --num_workers="$NUM_WORKERS"
+
+train=() held_out=()
+for text in "${texts[@]}"; do
+  name=$(basename "$text" .txt)
+  case $name in
+    *.held_out*) held_out+=("$OUTPUT_DIR/tfrecords/$name.tfrecord") ;;
+    *) train+=("$OUTPUT_DIR/tfrecords/$name.tfrecord") ;;
+  esac
+done
+((${#train[@]})) || fail "all notes are held out; lower HELD_OUT_FRACTION"
+((${#held_out[@]})) || held_out=("${train[@]}")
+
+pretrain() {
+  "$PYTHON" -m bert_clinical.run_pretraining \
+    --bert_config_file="$config" --output_dir="$OUTPUT_DIR/model" \
+    --max_seq_length="$MAX_SEQ_LENGTH" --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" \
+    --gelu="$GELU" "$@"
+}
+
+step "3/5 Pretraining from BioBERT"
+pretrain --do_train --input_file="$(joined "${train[@]}")" --init_checkpoint="$BIOBERT_DIR" \
+  --train_batch_size="$TRAIN_BATCH_SIZE" --learning_rate="$LEARNING_RATE" \
+  --num_train_steps="$NUM_TRAIN_STEPS" --num_warmup_steps="$NUM_WARMUP_STEPS" \
+  --save_checkpoints_steps="$SAVE_CHECKPOINTS_STEPS" "$@"
+
+step "4/5 Evaluation"
+pretrain --do_eval --input_file="$(joined "${held_out[@]}")" \
+  --eval_batch_size="$EVAL_BATCH_SIZE" --max_eval_steps="$MAX_EVAL_STEPS"
+
+step "5/5 The model for transformers"
+"$PYTHON" -m bert_clinical.convert_to_transformers \
+  --init_checkpoint="$OUTPUT_DIR/model" --bert_config_file="$config" --vocab_file="$vocab" \
+  --do_lower_case=False --gelu="$GELU" --output_dir="$OUTPUT_DIR/transformers"
+
+printf '\nDone: %s/transformers; evaluation in %s/model/eval_results.txt\n' "$OUTPUT_DIR" "$OUTPUT_DIR"
