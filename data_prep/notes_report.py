@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,32 +83,34 @@ def _add_categories(page: report.Report, manifest: Mapping[str, Any]) -> None:
 
 
 def _add_drops(page: report.Report, manifest: Mapping[str, Any]) -> None:
-    rows: list[list[Any]] = [
-        [category, reason, count]
-        for category, value in manifest["categories"].items()
-        for reason, count in value["dropped"].items()
-    ]
-    rows += [["—", f"row that cannot be read: {r}", n] for r, n in manifest["bad_rows"].items()]
-    if not rows:
+    dropped = {n: v["dropped"] for n, v in manifest["categories"].items() if v["dropped"]}
+    bad_rows = manifest["bad_rows"]
+    if not dropped and not bad_rows:
         page.add_section("Left out", text="Nothing of the chosen categories was left out.")
         return
-    blocks = [report.table(["category", "reason", "notes"], rows)]
-    reasons: Counter[str] = Counter()
-    for _, reason, count in rows:
-        reasons[reason] += count
-    if len(reasons) > 1:
-        ordered = reasons.most_common()
-        blocks.append(
-            report.charts(
-                report.bar_chart(
-                    [reason for reason, _ in ordered],
-                    [count for _, count in ordered],
-                    x_label="notes",
-                    caption="Notes left out, by reason.",
-                ),
-                wide=True,
-            )
+    blocks = []
+    if dropped:
+        reasons = manifest["dropped"]
+        rows = [
+            [name, *(counts.get(reason, 0) for reason in reasons), sum(counts.values())]
+            for name, counts in dropped.items()
+        ]
+        if len(rows) > 1:
+            rows.append(["all", *reasons.values(), sum(reasons.values())])
+        heads = ["category", *reasons, "notes in all"]
+        blocks.append(report.table(heads, rows, last_is_total=len(rows) > 1))
+    if bad_rows:
+        rows = [[reason, count] for reason, count in bad_rows.items()]
+        blocks.append(report.table(["rows that cannot be read", "rows"], rows))
+    everything = sorted((manifest["dropped"] | bad_rows).items(), key=lambda item: -item[1])
+    if len(everything) > 1:
+        chart = report.bar_chart(
+            [reason for reason, _ in everything],
+            [count for _, count in everything],
+            x_label="notes",
+            caption="What was left out, by reason.",
         )
+        blocks.append(report.charts(chart, wide=True))
     page.add_section("Left out", *blocks)
 
 

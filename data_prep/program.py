@@ -206,6 +206,13 @@ def expand_patterns(patterns: str, flag: str) -> list[Path]:
     return found
 
 
+class _Handler(logging.StreamHandler):
+    """Raises what goes wrong with a line; logging would print a traceback with the arguments."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        raise
+
+
 def _set_up_output() -> None:
     """Information to standard output, warnings and errors of the project to standard error."""
     if not sys.warnoptions:
@@ -213,9 +220,9 @@ def _set_up_output() -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
-    out = logging.StreamHandler(sys.stdout)
+    out = _Handler(sys.stdout)
     out.addFilter(lambda record: record.levelno < logging.WARNING)
-    err = logging.StreamHandler(sys.stderr)
+    err = _Handler(sys.stderr)
     err.setLevel(logging.WARNING)
     root.addHandler(out)
     root.addHandler(err)

@@ -166,7 +166,7 @@ def bar_chart(labels: Sequence[str], values: Sequence[float], *, x_label: str, c
     with _style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(10.4, 0.75 + 0.29 * len(labels)), layout="constrained")
+        figure = Figure(figsize=(10.4, 0.8 + 0.27 * len(labels)), layout="constrained")
         axes = figure.subplots()
         places = range(len(labels))
         bars = axes.barh(places, values, color=_ACCENT, height=0.7)
@@ -176,6 +176,7 @@ def bar_chart(labels: Sequence[str], values: Sequence[float], *, x_label: str, c
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(x_label)
         axes.margins(x=0.1, y=0.02)
+        axes.xaxis.set_major_locator(_whole_numbers())
         axes.xaxis.set_major_formatter(_thousands())
         return _figure(figure, caption)
 
@@ -200,7 +201,7 @@ def histogram(
     with _style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(4.6, 2.9), layout="constrained")
+        figure = Figure(figsize=(3.5, 2.5), layout="constrained")
         axes = figure.subplots()
         total = sum(counts) or 1
         axes.stairs(
@@ -212,6 +213,7 @@ def histogram(
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel(x_label)
         axes.set_ylabel("%")
+        axes.yaxis.set_major_locator(_whole_numbers())
         axes.grid(visible=False, axis="x")
         axes.xaxis.set_major_formatter(_thousands())
         return _figure(figure, caption)
@@ -232,6 +234,12 @@ def _figure(figure: Any, caption: str) -> str:
         "<svg", f'<svg role="img" aria-label="{html.escape(caption)}"', 1
     )
     return f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _whole_numbers() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=8, integer=True)
 
 
 def _thousands() -> Any:
