@@ -59,7 +59,7 @@ def compose(written: WrittenModel) -> str:
     source = Path(written.prefix).parent
     run = _read_object(source / RUN_FILE)
     settings = as_object(run.get("flags"))
-    sidecars = data_sidecars(run)
+    sidecars = data_sidecars(run, training_only=True)
     casing = "lower-cased" if written.do_lower_case else "cased"
     config = written.config
     base = settings.get("init_checkpoint")
@@ -219,8 +219,9 @@ def _manifests(sidecars: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _last_parts(path: str) -> str:
-    """Returns folder and name of a checkpoint, without the machine's own paths."""
-    return "/".join(Path(path).parts[-2:]).replace("`", "")
+    """Returns folder and name of a checkpoint, or a folder's name, without the machine's paths."""
+    parts = Path(path).parts[-2:] if ".ckpt" in Path(path).name else Path(path).parts[-1:]
+    return "/".join(parts).replace("`", "")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,22 @@ def read_run(folder: Path) -> dict[str, Any]:
     return read_json_object(path) if path.is_file() else {}
 
 
-def data_sidecars(run: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the descriptions of the TFRecord files that a run read."""
-    return [value for value in as_object(run.get("data")).values() if isinstance(value, dict)]
+def data_sidecars(run: Mapping[str, Any], *, training_only: bool = False) -> list[dict[str, Any]]:
+    """Returns the descriptions of the TFRecord files that a run read.
+
+    Args:
+      run: its record.
+      training_only: without those of files that it only evaluated on.
+    """
+    patterns = as_object(run.get("flags")).get("input_file")
+    found = []
+    for path, sidecar in as_object(run.get("data")).items():
+        trained_on = not isinstance(patterns, str) or any(
+            path == pattern or fnmatch.fnmatch(path, pattern) for pattern in patterns.split(",")
+        )
+        if isinstance(sidecar, dict) and (trained_on or not training_only):
+            found.append(sidecar)
+    return found
 
 
 def recorded_gelu(folder: Path) -> tuple[str, Path] | None:

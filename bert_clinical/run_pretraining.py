@@ -223,7 +223,8 @@ def _run(
             )  # fmt: skip
             run_record.write_evaluation(output_dir, results)
             record["evaluation"] = {name: value.item() for name, value in results.items()}
-            run_record.write(output_dir, values.as_dict(), config, sidecars, record)
+            keep = run_record.write if values.do_train else run_record.add_evaluation
+            keep(output_dir, values.as_dict(), config, sidecars, record)
     return 0
 
 

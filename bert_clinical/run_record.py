@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 from collections.abc import Mapping
@@ -87,6 +88,25 @@ def write(
             **record,
         },
     )
+
+
+def add_evaluation(
+    output_dir: Path,
+    flags: Mapping[str, Any],
+    config: BertConfig,
+    sidecars: Mapping[str, Any],
+    record: Mapping[str, Any],
+) -> None:
+    """Puts an evaluation alone into `pretraining_run.json`; what it says of training stays."""
+    path = output_dir / RECORD_NAME
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        earlier = {}
+    if "steps" in earlier:
+        atomic_files.write_json(path, {**earlier, **record})
+    else:
+        write(output_dir, flags, config, sidecars, record)
 
 
 def write_evaluation(output_dir: Path, results: Mapping[str, Any]) -> None:

@@ -50,14 +50,14 @@ step() { printf '\n== %s\n' "$1"; }
 # joined FILE...: the paths with commas between, as the programs take them.
 joined() { local IFS=,; echo "$*"; }
 
-step "1/5 Notes to text"
+step "1/4 Notes to text"
 "$PYTHON" -m data_prep.format_notes \
   --input_file="$NOTES" --output_dir="$OUTPUT_DIR/text" --category="$CATEGORY" \
   --section_rules="$SECTION_RULES" --sentence_splitter="$SENTENCE_SPLITTER" \
   --spacy_model="$SPACY_MODEL" --num_shards="$NUM_SHARDS" --num_workers="$NUM_WORKERS" \
   --held_out_fraction="$HELD_OUT_FRACTION"
 
-step "2/5 Text to masked examples, each file on its own"
+step "2/4 Text to masked examples, each file on its own"
 texts=()
 for text in "$OUTPUT_DIR"/text/*.txt; do
   # A category or a shard can be empty, and has then no examples.
@@ -81,24 +81,17 @@ done
 ((${#train[@]})) || fail "all notes are held out; lower HELD_OUT_FRACTION"
 ((${#held_out[@]})) || held_out=("${train[@]}")
 
-pretrain() {
-  "$PYTHON" -m bert_clinical.run_pretraining \
-    --bert_config_file="$config" --output_dir="$OUTPUT_DIR/model" \
-    --max_seq_length="$MAX_SEQ_LENGTH" --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" \
-    --gelu="$GELU" "$@"
-}
-
-step "3/5 Pretraining from BioBERT"
-pretrain --do_train --input_file="$(joined "${train[@]}")" --init_checkpoint="$BIOBERT_DIR" \
+step "3/4 Pretraining from BioBERT, then evaluation"
+"$PYTHON" -m bert_clinical.run_pretraining --do_train --do_eval \
+  --bert_config_file="$config" --init_checkpoint="$BIOBERT_DIR" --output_dir="$OUTPUT_DIR/model" \
+  --input_file="$(joined "${train[@]}")" --eval_input_file="$(joined "${held_out[@]}")" \
+  --max_seq_length="$MAX_SEQ_LENGTH" --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" \
   --train_batch_size="$TRAIN_BATCH_SIZE" --learning_rate="$LEARNING_RATE" \
   --num_train_steps="$NUM_TRAIN_STEPS" --num_warmup_steps="$NUM_WARMUP_STEPS" \
-  --save_checkpoints_steps="$SAVE_CHECKPOINTS_STEPS" "$@"
+  --save_checkpoints_steps="$SAVE_CHECKPOINTS_STEPS" \
+  --eval_batch_size="$EVAL_BATCH_SIZE" --max_eval_steps="$MAX_EVAL_STEPS" --gelu="$GELU" "$@"
 
-step "4/5 Evaluation"
-pretrain --do_eval --input_file="$(joined "${held_out[@]}")" \
-  --eval_batch_size="$EVAL_BATCH_SIZE" --max_eval_steps="$MAX_EVAL_STEPS"
-
-step "5/5 The model for transformers"
+step "4/4 The model for transformers"
 "$PYTHON" -m bert_clinical.convert_to_transformers \
   --init_checkpoint="$OUTPUT_DIR/model" --bert_config_file="$config" --vocab_file="$vocab" \
   --do_lower_case=False --gelu="$GELU" --output_dir="$OUTPUT_DIR/transformers"
