@@ -46,6 +46,7 @@ setup(
         "spacy>=3.8,<3.9",
         "tensorflow==2.21.*",
         "tensorflow-text==2.21.*",
+        "threadpoolctl>=3.5",
         "tokenizers>=0.20",
         "tqdm>=4.66",
     ],
