@@ -34,8 +34,8 @@ _NEVER_LAST = frozenset(
 # Abbreviations that may end a sentence: they do if one plainly begins after them.
 _MAYBE_LAST = frozenset(
     """mg mcg ml cc kg gm g l dl oz lb lbs in cm mm tab tabs cap caps susp supp inj soln sol oint
-    gtt gtts amp amps hr hrs min mins sec secs wk wks mo mos yr yrs qd bid tid qid qhs qam qpm prn po iv
-    im sc sq sl pr etc al inc ltd co corp jr sr ave blvd rd phd md rn np pa do""".split()
+    gtt gtts amp amps hr hrs min mins sec secs wk wks mo mos yr yrs qd bid tid qid qhs qam qpm prn
+    po iv im sc sq sl pr etc al inc ltd co corp jr sr ave blvd rd phd md rn np pa do""".split()
 )
 _DOSE_WORD = re.compile(
     r"(?:PO|IV|IM|SC|SQ|SL|PR|NG|PRN|BID|TID|QID|QD|QOD|QHS|QAM|QPM|DAILY|HS|STAT|Q\d\S*|X\d*)\W*\Z"

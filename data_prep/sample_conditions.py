@@ -1,0 +1,57 @@
+"""What the synthetic notes talk about: conditions, each with what belongs to it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Condition(NamedTuple):
+    """A diagnosis and the words that go with it, each field a tuple of alternatives."""
+
+    names: tuple[str, ...]
+    symptoms: tuple[str, ...]
+    findings: tuple[str, ...]
+    results: tuple[str, ...]
+    drugs: tuple[str, ...]
+    events: tuple[str, ...]
+
+
+def _parse(table: str) -> tuple[Condition, ...]:
+    conditions = []
+    for line in table.strip().splitlines():
+        fields = [tuple(part.strip() for part in field.split(",")) for field in line.split("|")]
+        conditions.append(Condition(*fields))
+    return tuple(conditions)
+
+
+# name | symptoms | findings | results | drugs | what was done; alternatives between commas.
+CONDITIONS = _parse(
+    """
+congestive heart failure, CHF, acute on chronic systolic heart failure | dyspnea on exertion, orthopnea, leg swelling, weight gain | bibasilar crackles, elevated JVP, 2+ pitting edema to the knees, an S3 gallop | chest x-ray showed pulmonary edema, BNP was {n:400-4500}, echocardiogram showed an EF of {n:15-45}% | furosemide 40 mg, carvedilol 6.25 mg, lisinopril 5 mg, spironolactone 25 mg | diuresed with IV lasix, placed on a low sodium diet, weaned to room air with diuresis
+atrial fibrillation, atrial fibrillation with RVR, paroxysmal atrial fibrillation | palpitations, lightheadedness, fatigue | an irregularly irregular rhythm, a rapid heart rate | EKG showed atrial fibrillation at a rate of {n:110-170}, INR was {d:1.1-4.8}, TSH was normal | warfarin 5 mg, metoprolol 25 mg, diltiazem 120 mg, amiodarone 200 mg | rate controlled with diltiazem, started on anticoagulation with heparin bridging to coumadin, cardioverted
+non-ST elevation MI, NSTEMI, coronary artery disease | substernal chest pain, chest pressure radiating to the left arm, diaphoresis | a regular rate and rhythm, a II/VI systolic murmur at the LUSB, no chest wall tenderness | troponin peaked at {d:0.2-9.8}, EKG showed ST depressions in V4-V6, cardiac catheterization showed a {n:70-99}% LAD lesion | aspirin 81 mg, clopidogrel 75 mg, atorvastatin 80 mg, metoprolol 50 mg | taken to the catheterization lab, started on a heparin drip, treated with a drug-eluting stent
+community-acquired pneumonia, pneumonia, right lower lobe pneumonia | productive cough, fever, pleuritic chest pain, shortness of breath | decreased breath sounds on the left, rhonchi in the right base, egophony | chest x-ray showed a right lower lobe consolidation, WBC was {d:11.0-24.0}, sputum culture grew Streptococcus pneumoniae | levofloxacin 750 mg, ceftriaxone 1 g, azithromycin 500 mg | started on broad-spectrum antibiotics, treated with ceftriaxone and azithromycin, given supplemental oxygen
+COPD exacerbation, chronic obstructive pulmonary disease | worsening dyspnea, wheezing, increased sputum production | diffuse expiratory wheezes, prolonged expiratory phase, pursed lip breathing | ABG showed a pCO2 of {n:48-90}, chest x-ray showed hyperinflation without infiltrate | prednisone 40 mg, albuterol nebulizer, ipratropium nebulizer, tiotropium 18 mcg | treated with nebulizers and steroids, placed on BiPAP overnight, started on a prednisone taper
+acute renal failure, acute kidney injury, ARF | decreased urine output, nausea, poor oral intake | dry mucous membranes, no asterixis, poor skin turgor | creatinine peaked at {d:2.0-7.9}, renal ultrasound showed no hydronephrosis, FENa was {d:0.1-0.9}% | sevelamer 800 mg, calcium acetate 667 mg, sodium bicarbonate 650 mg | given IV fluids with improvement in creatinine, followed by the renal service, taken off nephrotoxic medications
+end stage renal disease on HD, ESRD | missed dialysis, fluid overload, pruritus | a left arm AV fistula with a good thrill, trace edema | potassium was {d:5.6-7.4}, creatinine was {d:5.0-11.0} | sevelamer 800 mg, nephrocaps, epoetin alfa 4000 units | dialyzed on his usual schedule, given kayexalate, seen by the transplant service
+urosepsis, urinary tract infection, pyelonephritis | dysuria, flank pain, fever and chills, urinary frequency | costovertebral angle tenderness, suprapubic tenderness | urinalysis showed {n:20-180} WBCs, urine culture grew E. coli, lactate was {d:1.2-6.0} | ciprofloxacin 500 mg, nitrofurantoin 100 mg, ceftriaxone 1 g | treated with ciprofloxacin, given fluid boluses for hypotension, narrowed to oral antibiotics
+cellulitis, left lower extremity cellulitis | leg redness, leg pain, fever | erythema and warmth of the left shin, no fluctuance or crepitus | lower extremity ultrasound showed no DVT, blood cultures were negative | cephalexin 500 mg, vancomycin 1 g, clindamycin 300 mg | treated with IV vancomycin, seen by surgery who recommended no drainage, kept with the leg elevated
+diabetic ketoacidosis, DKA, type 2 diabetes mellitus | polyuria, polydipsia, abdominal pain, vomiting | Kussmaul respirations, a fruity odor to the breath, dry mucous membranes | glucose was {n:280-780}, anion gap was {n:16-30}, hemoglobin A1c was {d:7.5-13.0}% | insulin glargine 20 units, metformin 1000 mg, insulin lispro sliding scale | started on an insulin drip, transitioned to glargine, seen by the diabetes educator
+upper GI bleed, gastrointestinal bleeding | melena, hematemesis, lightheadedness | guaiac positive stool, conjunctival pallor, epigastric tenderness | hematocrit fell to {n:18-27}, EGD showed a duodenal ulcer, EGD showed grade II esophageal varices | pantoprazole 40 mg, sucralfate 1 g, octreotide drip | transfused {n:2-5} units of PRBCs, taken for EGD with clipping, kept on a PPI drip
+C. difficile colitis, C. difficile infection | watery diarrhea, abdominal cramping, low grade fever | a diffusely tender abdomen without rebound, mild distention | C. difficile toxin was positive, WBC was {d:14.0-38.0}, CT of the abdomen showed colonic wall thickening | metronidazole 500 mg, vancomycin 125 mg | treated with PO vancomycin, placed on contact precautions, continued on flagyl for 14 days
+small bowel obstruction, SBO | bilious vomiting, abdominal distention, obstipation | high-pitched bowel sounds, a distended tympanitic abdomen | CT of the abdomen showed dilated loops of small bowel with a transition point, lactate was {d:1.0-4.0} | ondansetron 4 mg, docusate 100 mg, senna 8.6 mg | managed with an NG tube and bowel rest, taken to the OR for lysis of adhesions, advanced to a regular diet
+acute pancreatitis, gallstone pancreatitis | epigastric pain radiating to the back, nausea and vomiting | epigastric tenderness with guarding, hypoactive bowel sounds | lipase was {n:400-4800}, ultrasound showed cholelithiasis, CT showed peripancreatic stranding | hydromorphone 2 mg, ondansetron 4 mg, ursodiol 300 mg | kept NPO with aggressive IV fluids, taken for ERCP with sphincterotomy, seen by surgery for cholecystectomy
+hepatic encephalopathy, decompensated cirrhosis, alcoholic cirrhosis | confusion, increasing abdominal girth, somnolence | asterixis, scleral icterus, shifting dullness, spider angiomata | ammonia was {n:60-190}, total bilirubin was {d:2.0-14.0}, paracentesis showed no SBP | lactulose 30 ml, rifaximin 550 mg, nadolol 20 mg, spironolactone 50 mg | started on lactulose with clearing of mental status, underwent a large volume paracentesis, followed by the liver service
+pulmonary embolism, PE, bilateral pulmonary emboli | sudden shortness of breath, pleuritic chest pain, hemoptysis | tachycardia, a swollen tender left calf, clear lungs | CTA of the chest showed bilateral segmental emboli, D-dimer was {n:900-6000} | enoxaparin 80 mg, warfarin 5 mg, rivaroxaban 20 mg | anticoagulated with a heparin drip, bridged to coumadin, evaluated for an IVC filter
+deep venous thrombosis, left leg DVT | calf pain, unilateral leg swelling | a swollen tender left calf, a palpable cord | lower extremity ultrasound showed a femoral vein thrombus, INR was {d:1.0-3.2} | enoxaparin 80 mg, warfarin 5 mg | started on lovenox, taught self injection, bridged to coumadin
+acute ischemic stroke, left MCA stroke, CVA | right sided weakness, slurred speech, facial droop | a right pronator drift, expressive aphasia, a right facial droop | MRI of the brain showed restricted diffusion in the left MCA territory, carotid ultrasound showed {n:40-80}% stenosis | aspirin 325 mg, clopidogrel 75 mg, atorvastatin 80 mg | evaluated by neurology, passed a speech and swallow evaluation, seen by physical therapy for gait training
+seizure, seizure disorder, status epilepticus | a witnessed tonic-clonic episode, postictal confusion, tongue biting | a nonfocal neurologic exam, a bitten tongue | EEG showed no epileptiform activity, head CT showed no acute hemorrhage, phenytoin level was {d:3.0-22.0} | levetiracetam 500 mg, phenytoin 100 mg, lorazepam 1 mg | loaded with phenytoin, started on keppra, monitored on continuous EEG
+subdural hematoma, chronic subdural hematoma | headache, a fall, gait instability | mild left sided weakness, a scalp laceration | head CT showed a {n:4-18} mm subdural hematoma with midline shift, repeat head CT was stable | levetiracetam 500 mg, acetaminophen 650 mg | monitored in the neurosurgical ICU, reversed with FFP and vitamin K, taken for burr hole evacuation
+hyponatremia, SIADH | lethargy, confusion, nausea | no focal neurologic deficit, euvolemia on exam | sodium was {n:112-129}, urine osmolality was {n:250-600}, serum osmolality was low | sodium chloride tablets, demeclocycline 300 mg | placed on a fluid restriction, given hypertonic saline, followed with serial sodium checks
+hypertension, hypertensive urgency | headache, blurred vision | an AV nicking on fundoscopy, an S4 gallop | EKG showed LVH, blood pressure was {n:170-230}/{n:95-130} | amlodipine 10 mg, hydrochlorothiazide 25 mg, lisinopril 20 mg, labetalol 200 mg | restarted on home antihypertensives, treated with IV labetalol, counseled on medication compliance
+hip fracture, left femoral neck fracture | left hip pain after a mechanical fall, inability to bear weight | a shortened externally rotated left leg, intact distal pulses | hip films showed a displaced femoral neck fracture, hematocrit was {n:24-34} | oxycodone 5 mg, enoxaparin 40 mg, calcium carbonate 500 mg | taken to the OR for hemiarthroplasty, made weight bearing as tolerated, screened for rehab
+alcohol withdrawal, alcohol abuse | tremulousness, anxiety, visual hallucinations | tachycardia and diaphoresis, a coarse tremor, tongue fasciculations | serum alcohol level was {n:80-380}, magnesium was {d:1.1-1.8}, AST was {n:60-320} | thiamine 100 mg, folic acid 1 mg, diazepam 10 mg, multivitamin | placed on a CIWA scale, given valium per protocol, seen by social work
+metastatic lung cancer, non-small cell lung cancer | weight loss, hemoptysis, fatigue | cachexia, decreased breath sounds at the right apex, clubbing | CT of the chest showed a {d:2.0-7.5} cm right upper lobe mass, biopsy showed adenocarcinoma | morphine sulfate 15 mg, dexamethasone 4 mg, megestrol 400 mg | seen by oncology for palliative chemotherapy, treated with radiation, discussed at a goals of care meeting
+major depression, depression with suicidal ideation | low mood, poor sleep, anhedonia | a flat affect, psychomotor slowing, intact orientation | TSH was normal, toxicology screen was negative | sertraline 100 mg, mirtazapine 15 mg, citalopram 20 mg | evaluated by psychiatry, placed on a 1:1 sitter, referred to outpatient counseling
+"""
+)
