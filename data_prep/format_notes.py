@@ -141,11 +141,7 @@ def main(values: ProgramFlags) -> None:
     if values.sentence_splitter == "spacy" and not values.spacy_model:
         raise UsageError("--spacy_model: found an empty name; expected a model")
     format_notes(
-        input_files=(
-            program.expand_patterns(values.input_file, "input_file")
-            if values.input_file is not None
-            else ()
-        ),
+        input_files=_input_files(values.input_file) if values.input_file is not None else (),
         input_sql=values.input_sql,
         sql_table=values.sql_table,
         columns=note_reader.ColumnNames(
@@ -226,7 +222,12 @@ def format_notes(
         sentence_splitter=sentence_splitter,
         spacy_model=spacy_model,
     )
-    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(
+            f"--output_dir: {output_dir} is a file or lies below one; a folder was expected"
+        ) from None
     workers: Workers[Sequence[NoteToFormat], FormattedBatch]
     with work_shards.locked(output_dir), Workers(make_formatter, num_workers) as workers:
         settings = {
@@ -280,6 +281,18 @@ def format_notes(
     manifest.log_summary(output_dir, selection, statistics, files)
 
 
+def _input_files(patterns: str) -> list[Path]:
+    files = program.expand_patterns(patterns, "input_file")
+    seen: set[Path] = set()
+    for file in files:
+        if file.resolve() in seen:
+            raise UserError(
+                f"--input_file: {file} is named twice and would give its notes twice; name it once"
+            )
+        seen.add(file.resolve())
+    return files
+
+
 def _format_shards(
     shards: Iterator[WorkShard],
     workers: Workers[Sequence[NoteToFormat], FormattedBatch],
@@ -292,7 +305,7 @@ def _format_shards(
     def missing() -> Iterator[tuple[str, list[NoteToFormat]]]:
         for shard in shards:
             if folder.has(shard):
-                progress.advance(len(shard.notes), rate=0)
+                progress.skip(len(shard.notes))
                 continue
             taken[shard.name] = shard._replace(notes=[])
             yield shard.name, shard.notes

@@ -207,10 +207,14 @@ def expand_patterns(patterns: str, flag: str) -> list[Path]:
 
 
 class _Handler(logging.StreamHandler):
-    """Raises what goes wrong with a line; logging would print a traceback with the arguments."""
+    """Says nothing of a line that cannot be written; logging would print its arguments.
+
+    Only a reader that went away ends the program.
+    """
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        raise
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            raise
 
 
 def _set_up_output() -> None:

@@ -61,6 +61,13 @@ class Progress:
         elif time.monotonic() - self._last_line >= self._seconds_between_lines:
             self._write_line()
 
+    def skip(self, count: int) -> None:
+        """Takes `count` units off the total: an earlier run has done them."""
+        if self._total is not None:
+            self._total -= count
+            if self._bar is not None:
+                self._bar.total = self._total
+
     def _rate(self) -> float:
         return self._rate_count / max(time.monotonic() - self._start, 1e-9)
 

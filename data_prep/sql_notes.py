@@ -95,9 +95,10 @@ class SqlSource:
         note = make_note(values, place, needs_subject=self._needs_subject)
         if isinstance(note, Note):
             try:
+                f"{note.category}{note.subject_id}".encode()
                 note.text.encode()
             except UnicodeEncodeError:
-                return BadRow(place, "undecodable bytes", "the text is not UTF-8; convert it")
+                return BadRow(place, "undecodable bytes", "a field is not UTF-8; convert it")
         return note
 
     def _reason(self, error: Exception) -> str:

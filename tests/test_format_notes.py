@@ -487,8 +487,9 @@ MISTAKES = {
         {"input_file": GOOD, "sentence_splitter": "spacy", "spacy_model": "no_such_model"},
         1, "no_such_model",
     ),
-    "output is a file": ({"input_file": GOOD, "output_dir": "/dev/null"}, 1, "/dev/null"),
-    "output below a file": ({"input_file": GOOD, "output_dir": "/dev/null/x"}, 1, "/dev/null"),
+    "file twice": ({"input_file": "{0},{0}"}, 1, "named twice"),
+    "output is a file": ({"input_file": GOOD, "output_dir": "/dev/null"}, 1, "is a file"),
+    "output in a file": ({"input_file": GOOD, "output_dir": "/dev/null/x"}, 1, "is a file"),
 }  # fmt: skip
 
 
@@ -496,7 +497,9 @@ MISTAKES = {
 def test_mistakes(tmp_path: Path, capfd, mistake: str) -> None:
     flags, expected_status, fragment = MISTAKES[mistake]
     flags = {"output_dir": tmp_path / "out", "category": "A", **RULES, **flags}
-    if "input_file" in flags and not isinstance(flags["input_file"], str):
+    if flags.get("input_file") == "{0},{0}":
+        flags["input_file"] = "{0},{0}".format(bad_csv(tmp_path, GOOD))
+    elif "input_file" in flags and not isinstance(flags["input_file"], str):
         content = flags["input_file"]
         path = bad_csv(tmp_path, content or b"")
         if content is None:
@@ -509,8 +512,8 @@ def test_mistakes(tmp_path: Path, capfd, mistake: str) -> None:
     assert fragment in err
     assert "withheld" not in err
     assert PLANTED not in out + err
-    assert not list(tmp_path.glob("out/*.*"))[1:], "output that looks finished"
-    assert not list(tmp_path.glob("out/*.txt"))
+    made = {path.name for path in tmp_path.glob("out/*")}
+    assert made <= {work_shards.FOLDER_NAME}, "output that looks finished"
 
 
 def test_skipped_bad_rows_are_counted(tmp_path: Path, capfd) -> None:
@@ -556,3 +559,17 @@ def test_help_is_quick_and_names_the_flags() -> None:
     assert "--[no]skip_bad_rows" in result.stdout
     for heavy in ("numpy", "spacy", "pyarrow", "sqlalchemy", "matplotlib"):
         assert f" {heavy}\n" not in result.stderr
+
+
+def test_a_reader_that_goes_away_gets_no_traceback(tmp_path: Path) -> None:
+    source = write_notes(tmp_path / "n.csv", made_up_notes(6))
+    flags = arguments(input_file=source, output_dir=tmp_path / "out", category="all", **RULES)
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run(
+        [sys.executable, "-m", "data_prep.format_notes", *flags],
+        stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    os.close(writing)
+    assert result.stderr == ""
+    assert result.returncode == 1

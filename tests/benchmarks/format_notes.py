@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.sample_notes import write_sample_notes
-
 from data_prep.sectioning import SectioningError, split_sections
 
 
@@ -33,7 +32,7 @@ class Measured(NamedTuple):
 
 
 def plain_seconds(notes: list[str], model: str) -> tuple[float, float]:
-    """Splits notes as the original does; returns wall and CPU seconds, the model's loading apart."""
+    """Splits notes as the original does; returns wall and CPU seconds without the loading."""
     import spacy
     from spacy.language import Language
 
@@ -137,14 +136,12 @@ def main() -> None:
             line("plain, one process", words, Measured(wall, cpu, 0), words / wall)
             flags = {"spacy_model": options.spacy_model, "section_rules": "published"}
             one_worker = program("spacy, 1 worker", sample, words, words / wall, **flags)
-            program(
-                "spacy, 2 workers (× 1 worker)", sample, words, one_worker, num_workers=2, **flags
-            )
+            program("spacy, 2 workers (× 1)", sample, words, one_worker, num_workers=2, **flags)
         write_sample_notes(sample, options.rules_notes, 2)
         words = sum(len(text.split()) for text in read_texts(sample))
         flags = {"sentence_splitter": "rules"}
         one_worker = program("rules, 1 worker", sample, words, None, **flags)
-        program("rules, 2 workers (× 1 worker)", sample, words, one_worker, num_workers=2, **flags)
+        program("rules, 2 workers (× 1)", sample, words, one_worker, num_workers=2, **flags)
         if options.archive_mb:
             archive = Path(folder, "archive.csv")
             write_archive(sample, archive, options.archive_mb)
