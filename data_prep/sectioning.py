@@ -243,7 +243,7 @@ def _split_fixed(text: str) -> list[str]:
                 _join_answer(sections)
             answer_waits = False
         else:
-            answer_waits = after_title and "\n" not in piece
+            answer_waits = after_title and "\n" not in piece and not _has_inline_title(piece)
         sections.append(piece)
         after_title = is_title
     if answer_waits:
