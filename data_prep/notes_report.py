@@ -16,6 +16,7 @@ from data_prep.text_statistics import (
 
 _SHOWN_HEADERS = 30
 _SHOWN_CATEGORIES_IN_CHART = 20
+_SHOWN_FILES = 40
 
 
 def write(path: Path, manifest: Mapping[str, Any], statistics: TextStatistics) -> None:
@@ -160,7 +161,12 @@ def _add_origin(page: report.Report, manifest: Mapping[str, Any]) -> None:
     flags = [[f"--{k}", str(v)] for k, v in manifest["flags"].items() if v is not None]
     versions = [[name, str(version)] for name, version in manifest["versions"].items()]
     outputs = [[f["name"], f["notes"], f["size_bytes"]] for f in manifest["outputs"]]
-    page.add_section("Text files", report.table(["file", "notes", "bytes"], outputs))
+    more = len(outputs) - _SHOWN_FILES
+    page.add_section(
+        "Text files",
+        report.table(["file", "notes", "bytes"], outputs[:_SHOWN_FILES]),
+        text=f"The first {_SHOWN_FILES}; {more:,} more stand in manifest.json." if more > 0 else "",
+    )
     page.add_section("Flags and versions", report.table(["name", "value"], [*flags, *versions]))
 
 

@@ -264,7 +264,7 @@ def test_killed_at_any_time_it_goes_on_and_makes_the_same(tmp_path: Path) -> Non
             "    real(path)\n"
             "atomic_files.commit = commit\n",
         )
-        result = run_script(path, output_dir=out, **flags)
+        result = run_script(path, output_dir=out, num_workers=1 + kills % 2, **flags)
         kills += result.returncode == -signal.SIGKILL
         assert not list(out.glob("*.txt"))
         assert not (out / "manifest.json").exists()
