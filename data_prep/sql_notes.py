@@ -114,7 +114,10 @@ def _engine(url: str) -> sqlalchemy.Engine:
         parsed = sqlalchemy.make_url(url)
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
-        engine = sqlalchemy.create_engine(parsed)
+        # DuckDB sorts in memory until it is told that there is less of it.
+        duckdb = {"connect_args": {"read_only": True, "config": {"memory_limit": "512MB"}}}
+        is_duckdb = parsed.get_backend_name() == "duckdb"
+        engine = sqlalchemy.create_engine(parsed, **(duckdb if is_duckdb else {}))
     except ModuleNotFoundError as error:
         raise UserError(
             f"--input_sql: the driver {error.name} is not installed; run pip install {error.name}, "

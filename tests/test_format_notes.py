@@ -166,6 +166,22 @@ def test_several_files_globs_and_gzip(tmp_path: Path, capfd) -> None:
     ).read_bytes()
 
 
+def test_mimic_iv_notes(tmp_path: Path, capfd) -> None:
+    header = "note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text\n"
+    for name, note_type in (("discharge", "DS"), ("radiology", "RR")):
+        rows = f'1-{note_type}-2,1,22,{note_type},2,,,"Seen by Dr. ___ today. Went home."\n'
+        (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress((header + rows).encode()))
+    flags = {"input_file": f"{tmp_path}/*.csv.gz", "output_dir": tmp_path / "out", **RULES}
+    status, _, err = run(capfd, **flags)
+    assert status == 1
+    assert "found 'DS', 'RR'" in err
+    status, _, err = run(capfd, category="all", **flags)
+    assert (status, err) == (0, "")
+    for stem in ("ds", "rr"):
+        expected = "Seen by Dr. ___ today.\nWent home.\n\n"
+        assert (tmp_path / "out" / f"{stem}.txt").read_text() == expected
+
+
 def test_held_out_patients(tmp_path: Path, capfd) -> None:
     notes = [(subject, "A", "", f"Patient {subject} note {i}.") for subject in range(200)
              for i in range(2)]  # fmt: skip
