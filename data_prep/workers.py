@@ -20,6 +20,7 @@ Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 _SECONDS_TO_END = 5.0
+_START = "its start"
 
 
 class _Worker(NamedTuple):
@@ -63,7 +64,7 @@ class Workers(Generic[Batch, Result]):
                 theirs.close()
                 self._workers.append(_Worker(process, ours))
             for worker in self._workers:
-                self.description = _receive(worker, "the start")
+                self.description = _receive(worker, _START)
         except BaseException:
             self._end()
             raise
@@ -127,7 +128,7 @@ def _receive(worker: _Worker, name: str) -> Any:
     except (EOFError, OSError):
         raise _death(worker, name) from None
     if kind == "error":
-        raise UserError(value if name == "the start" else f"{name}: {value}")
+        raise UserError(value if name == _START else f"{name}: {value}")
     return value
 
 
@@ -140,7 +141,7 @@ def _death(worker: _Worker, name: str) -> UserError:
         how = f"ended with exit status {code}"
     memory = ", as happens when memory runs out (then give fewer --num_workers)"
     return UserError(
-        f"the worker process of {name} {how}{memory if code == -signal.SIGKILL else ''}; "
+        f"a worker process {how} at {name}{memory if code == -signal.SIGKILL else ''}; "
         "run the same command again to go on from there"
     )
 
