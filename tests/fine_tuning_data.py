@@ -14,6 +14,7 @@ PLANTED = "Quixzandorph"
 # Words that the golden vocabulary holds whole, but "haemoptysis", which it holds in pieces.
 _SYMPTOMS = ("pain", "fever", "pneumonia", "edema", "haemoptysis")
 _TREATMENTS = ("Prednisone", "Metoprolol", "Oxycodone")
+_SECOND = {"problem": "left", "treatment": "DAILY"}
 _OTHERS = ("the", "patient", "were", "found", "this", "from", "admitted", "times", "year", "hours")
 
 
@@ -38,7 +39,7 @@ def entailment_rows(count: int, seed: int) -> list[dict[str, str]]:
     rows = []
     for number in range(count):
         label = rng.choice(sorted(claims))
-        words = rng.choices(_OTHERS, k=rng.randint(3, 9))
+        words = rng.choices(_OTHERS, k=rng.randint(2, 5))
         rows.append(
             {
                 "sentence1": " ".join([*words, PLANTED]),
@@ -66,7 +67,7 @@ def bio_sentence(rng: random.Random) -> list[tuple[str, str]]:
         if kind:
             words.append((rng.choice(names), f"B-{kind}"))
             if rng.random() < 0.4:
-                words.append(("left", f"I-{kind}"))
+                words.append((_SECOND[kind], f"I-{kind}"))
         words += [(word, "O") for word in rng.choices(_OTHERS, k=rng.randint(1, 3))]
     return words
 
