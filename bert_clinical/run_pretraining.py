@@ -75,6 +75,12 @@ def define_flags(values: ProgramFlags) -> None:
     integer("log_every", 100, "Updates between two lines of the log.")
     switch("allow_flag_changes", False, "Go on with a run although flags that matter differ.")
     values.section("Model, speed and memory")
+    switch("plan", False, "Print what the run would need in memory and time; train nothing.")
+    flags.DEFINE_float(
+        "device_memory_gb", None,
+        "Memory that --plan is to fit, in GB; that of the GPU, else of the machine, if not given.",
+        lower_bound=0, flag_values=values,
+    )  # fmt: skip
     flags.DEFINE_enum(
         "gelu", "tanh", training_options.GELU_FORMS,
         "Form of GELU: tanh as in Google's program since 2019-02-07, erf as BioBERT was trained "
@@ -118,6 +124,8 @@ def main(values: ProgramFlags) -> int:
         dict.fromkeys([*input_files, *eval_files]), options, config, values.bert_config_file
     )
     output_dir = _prepare_output_dir(values.output_dir)
+    if values.plan:
+        return _plan(values, options, config, input_files, output_dir)
     return _run(values, options, config, input_files, eval_files, output_dir, sidecars)
 
 
@@ -128,7 +136,7 @@ def _check_flags(values: ProgramFlags) -> None:
             raise UsageError(
                 f"--{name}: TPUs are not supported, this program runs on CPUs and GPUs; remove it"
             )
-    if not values.do_train and not values.do_eval:
+    if not (values.do_train or values.do_eval or values.plan):
         raise UsageError("neither --do_train nor --do_eval is given; give at least one of them")
     if values.train_batch_size % values.gradient_accumulation_steps:
         raise UsageError(
@@ -159,6 +167,28 @@ def _prepare_output_dir(path: str) -> Path:
     except OSError as error:
         raise UserError(f"--output_dir: {program.os_error_message(error)}") from None
     return folder
+
+
+def _plan(
+    values: ProgramFlags,
+    options: TrainingOptions,
+    config: BertConfig,
+    input_files: list[str],
+    output_dir: Path,
+) -> int:
+    """Prints what a run with these flags would need."""
+    from bert_clinical import devices, memory_plan, record_index
+
+    if values.device_memory_gb is not None:
+        device_bytes, device = values.device_memory_gb * 1e9, "a device"
+    else:
+        device_bytes, device = devices.memory()
+    records = sum(file.records for file in record_index.index_files(input_files, output_dir))
+    for line in memory_plan.plan_lines(
+        config, options, records=records, device_bytes=device_bytes, device=device
+    ):
+        _log.info("%s", line)
+    return 0
 
 
 def _run(

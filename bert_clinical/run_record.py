@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bert_clinical import __version__
+from bert_clinical import __version__, devices
 from bert_clinical.bert_config import BertConfig
+from bert_clinical.memory_plan import plan_memory
 from bert_clinical.quiet_tensorflow import tf
 from bert_clinical.training import RESULTS, TrainingResult
 from bert_clinical.training_options import TrainingOptions
-from bert_clinical.variable_names import bert_variable_shapes
 from data_prep import atomic_files
 
 _log = logging.getLogger(__name__)
@@ -24,20 +24,18 @@ RESULTS_NAME = "eval_results.txt"
 
 
 def announce(options: TrainingOptions, config: BertConfig, records: int, files: int) -> None:
-    """Says what is about to be trained, on what."""
-    devices = tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("CPU")
+    """Says what is about to be trained, on what, and what it takes."""
     _log.info(
-        "Devices: %s; precision %s%s; gelu %s", ", ".join(device.name for device in devices),
-        options.precision, ", compiled by XLA" if options.jit_compile else "", options.gelu,
+        "Devices: %s; precision %s%s; gelu %s", ", ".join(devices.names()), options.precision,
+        ", compiled by XLA" if options.jit_compile else "", options.gelu,
     )  # fmt: skip
-    parameters = sum(
-        int(tf.TensorShape(s).num_elements()) for s in bert_variable_shapes(config).values()
-    )
+    plan = plan_memory(config, options)
     passes = options.num_train_steps * options.train_batch_size / records
     _log.info(
-        "Model: %s parameters. Data: %s examples in %d file(s); %d steps of %d are %.2f passes",
-        f"{parameters:,}", f"{records:,}", files, options.num_train_steps,
-        options.train_batch_size, passes,
+        "Plan: %s parameters, about %.2f GB; %s examples in %d file(s), %s steps of %d are %.2f "
+        "passes",
+        f"{plan.parameters:,}", plan.total / 1e9, f"{records:,}", files,
+        f"{options.num_train_steps:,}", options.train_batch_size, passes,
     )  # fmt: skip
 
 

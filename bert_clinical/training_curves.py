@@ -9,17 +9,17 @@ from typing import Any
 from data_prep import atomic_files
 
 _PANELS = (
-    ("Loss", ("loss", "masked_lm_loss", "next_sentence_loss"), False),
-    ("Accuracy", ("masked_lm_accuracy", "next_sentence_accuracy"), False),
-    ("Learning rate", ("learning_rate",), False),
-    ("Gradient norm before clipping", ("gradient_norm",), True),
+    ("Loss", ("loss", "masked_lm_loss", "next_sentence_loss")),
+    ("Accuracy", ("masked_lm_accuracy", "next_sentence_accuracy")),
+    ("Learning rate", ("learning_rate",)),
+    ("Gradient norm before clipping", ("gradient_norm",)),
 )
-_NAMES = {
-    "loss": "total",
-    "masked_lm_loss": "masked LM",
-    "next_sentence_loss": "next sentence",
-    "masked_lm_accuracy": "masked LM",
-    "next_sentence_accuracy": "next sentence",
+_LABELS = {
+    "loss": ("total", "C0"),
+    "masked_lm_loss": ("masked LM", "C1"),
+    "next_sentence_loss": ("next sentence", "C2"),
+    "masked_lm_accuracy": ("masked LM", "C1"),
+    "next_sentence_accuracy": ("next sentence", "C2"),
 }
 
 
@@ -35,25 +35,23 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(11, 7), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, names, logarithmic) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
-        for index, name in enumerate(names):
-            for kind, style in (("training", "-"), ("held_out", "o--")):
+    for axes, (title, names) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
+        for name in names:
+            for kind, style in (("training", ".-"), ("held_out", "o--")):
                 points = [
                     (record["step"], record[name])
                     for record in history
                     if record["kind"] == kind and record.get(name) is not None
                 ]
                 if points:
-                    label = _NAMES.get(name, "")
+                    label, color = _LABELS.get(name, ("", "C0"))
                     axes.plot(
-                        *zip(*points, strict=True), style, color=f"C{index}", markersize=4,
+                        *zip(*points, strict=True), style, color=color, markersize=3,
                         linewidth=1.2, label=f"{label}, held out" if kind == "held_out" else label,
                     )  # fmt: skip
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step", fontsize=9)
         axes.grid(alpha=0.3)
-        if logarithmic:
-            axes.set_yscale("log")
         if len(names) > 1 and axes.lines:
             axes.legend(fontsize=8)
     with atomic_files.atomic_write(path) as stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from bert_clinical import checkpoint
 from bert_clinical.bert_config import BertConfig
 from bert_clinical.modeling import BertModel, create_variables, get_activation
 from bert_clinical.quiet_tensorflow import tf
-from bert_clinical.tensor_ops import Dropout
+from bert_clinical.tensor_ops import Dropout, gelu_erf, gelu_tanh, layer_norm
 from data_prep.program import UserError
 from tests.golden_data import golden
 
@@ -225,3 +226,15 @@ def test_a_config_that_is_no_model(tmp_path: Path, text: str, fragment: str) -> 
         BertConfig.from_json_file(path)
     assert fragment in str(raised.value)
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("function", [gelu_tanh, gelu_erf])
+def test_gradients_written_out_are_those_of_the_function(function: Any) -> None:
+    with tf.device("/CPU:0"):
+        values = tf.constant(np.linspace(-4, 4, 31), tf.float64)
+        (analytic,), (numeric,) = tf.test.compute_gradient(function, [values])
+        np.testing.assert_allclose(analytic, numeric, atol=1e-5)
+        inputs = [tf.constant(x, tf.float64) for x in np.random.default_rng(4).normal(size=[3, 7])]
+        inputs[0] = tf.constant(np.random.default_rng(5).normal(size=[5, 7]), tf.float64)
+        for analytic, numeric in zip(*tf.test.compute_gradient(layer_norm, inputs), strict=True):
+            np.testing.assert_allclose(analytic, numeric, atol=1e-5)

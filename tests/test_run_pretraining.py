@@ -237,6 +237,15 @@ def test_trains_evaluates_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert_one_line_error(run_here(capfd, **other_gelu), 1, "--gelu=tanh", "--gelu=erf")
 
 
+def test_plan_trains_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    values = flags(tmp_path, do_train=None, plan=True, device_memory_gb=0.1)
+    result = run_here(capfd, **values)
+    assert_success(result)
+    for fragment in ("Parameters: 56,554", "Does not fit", "1,440 examples, 360 steps each pass"):
+        assert fragment in result.stdout
+    assert not list(tmp_path.glob("model.ckpt*"))
+
+
 def test_no_token_gets_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Records that hold a planted id and word, healthy and damaged: neither is ever shown."""
     planted_id, planted_word = 987654321, b"Xylophonectomy"

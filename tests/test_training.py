@@ -193,7 +193,7 @@ def test_recomputing_changes_no_weights(tmp_path: Path) -> None:
     options = changed(num_train_steps=4)
     train(tmp_path / "kept", options, DROPOUT)
     train(tmp_path / "again", dataclasses.replace(options, recompute_grad=True), DROPOUT)
-    assert largest_difference(weights(tmp_path / "again"), weights(tmp_path / "kept")) < 1e-6
+    assert largest_difference(weights(tmp_path / "again"), weights(tmp_path / "kept")) < 1e-5
 
 
 @pytest.mark.slow
