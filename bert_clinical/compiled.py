@@ -21,3 +21,8 @@ def compiled(function: _F) -> _F:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:
         return numba.njit(nogil=True)(function)
+
+
+def compiled_part(function: _F) -> _F:
+    """Compiles a function that only compiled functions call: half the time without wrappers."""
+    return numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)

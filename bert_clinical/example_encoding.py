@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bert_clinical.compiled import compiled
+from bert_clinical.compiled import compiled, compiled_part
 from bert_clinical.instance_kernels import (
     RECORD_IDS,
     RECORD_IS_RANDOM_NEXT,
@@ -91,7 +91,7 @@ def encode_examples(
     return end
 
 
-@compiled
+@compiled_part
 def _write_example(  # type: ignore[no-untyped-def]
     record, max_seq_length, max_predictions, sizes, out, at
 ):
@@ -139,7 +139,7 @@ def _write_example(  # type: ignore[no-untyped-def]
     return at
 
 
-@compiled
+@compiled_part
 def _varint_size(value):  # type: ignore[no-untyped-def]
     size = 1
     while value >= 0x80:
@@ -148,7 +148,7 @@ def _varint_size(value):  # type: ignore[no-untyped-def]
     return size
 
 
-@compiled
+@compiled_part
 def _write_varint(out, at, value):  # type: ignore[no-untyped-def]
     while value >= 0x80:
         out[at] = (value & 0x7F) | 0x80
@@ -158,7 +158,7 @@ def _write_varint(out, at, value):  # type: ignore[no-untyped-def]
     return at + 1
 
 
-@compiled
+@compiled_part
 def _packed_size(values, count, length):  # type: ignore[no-untyped-def]
     size = length - count
     for i in range(count):
@@ -166,40 +166,40 @@ def _packed_size(values, count, length):  # type: ignore[no-untyped-def]
     return size
 
 
-@compiled
+@compiled_part
 def _write_packed(out, at, values, count, length):  # type: ignore[no-untyped-def]
     for i in range(count):
         at = _write_varint(out, at, np.int64(values[i]))
     return _fill(out, at, length - count, 0)
 
 
-@compiled
+@compiled_part
 def _fill(out, at, count, value):  # type: ignore[no-untyped-def]
     for i in range(at, at + count):
         out[i] = value
     return at + count
 
 
-@compiled
+@compiled_part
 def _nested_size(size):  # type: ignore[no-untyped-def]
     """The size of a message of `size` bytes as a field of another."""
     return 1 + _varint_size(size) + size
 
 
-@compiled
+@compiled_part
 def _entry_size(name, payload):  # type: ignore[no-untyped-def]
     """The size of a whole feature with its name, as a field of `Features`."""
     feature = _nested_size(_nested_size(_nested_size(payload)))
     return _nested_size(_nested_size(_NAME_LENGTHS[name]) + feature)
 
 
-@compiled
+@compiled_part
 def _write_header(out, at, field, size):  # type: ignore[no-untyped-def]
     out[at] = field << 3 | 2
     return _write_varint(out, at + 1, size)
 
 
-@compiled
+@compiled_part
 def _write_entry_head(out, at, name, payload):  # type: ignore[no-untyped-def]
     """Writes all that stands before the numbers of a feature."""
     feature_list = _nested_size(payload)
@@ -215,7 +215,7 @@ def _write_entry_head(out, at, name, payload):  # type: ignore[no-untyped-def]
     return _write_header(out, at, 1, payload)
 
 
-@compiled
+@compiled_part
 def _write_crc(data, start, end, at):  # type: ignore[no-untyped-def]
     """Writes the masked CRC-32C of `data[start:end]` at `at`."""
     crc = 0xFFFFFFFF

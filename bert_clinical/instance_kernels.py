@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_clinical.compiled import compiled
+from bert_clinical.compiled import compiled, compiled_part
 
 _STATE_WORDS = 624
 _PERIOD = 397
@@ -78,7 +78,7 @@ def generator_state(seed: int) -> np.ndarray:
     return np.array(random.Random(seed).getstate()[1], np.uint32)
 
 
-@compiled
+@compiled_part
 def _regenerate(generator):  # type: ignore[no-untyped-def]
     for i in range(_STATE_WORDS):
         mixed = (np.int64(generator[i]) & _UPPER) | (
@@ -91,7 +91,7 @@ def _regenerate(generator):  # type: ignore[no-untyped-def]
     generator[_STATE_WORDS] = np.uint32(0)
 
 
-@compiled
+@compiled_part
 def _word(generator):  # type: ignore[no-untyped-def]
     """The next 32 bits of the Mersenne twister."""
     if generator[_STATE_WORDS] >= _STATE_WORDS:
@@ -105,7 +105,7 @@ def _word(generator):  # type: ignore[no-untyped-def]
     return y ^ (y >> 18)
 
 
-@compiled
+@compiled_part
 def _uniform(generator):  # type: ignore[no-untyped-def]
     """`random()`."""
     high = _word(generator) >> 5
@@ -113,7 +113,7 @@ def _uniform(generator):  # type: ignore[no-untyped-def]
     return (high * 67108864.0 + low) * _TWO_TO_MINUS_53
 
 
-@compiled
+@compiled_part
 def _below(generator, n):  # type: ignore[no-untyped-def]
     """`_randbelow(n)` for 0 < n < 2**32."""
     shift = 32
@@ -131,7 +131,7 @@ def shuffle(generator: np.ndarray, items: np.ndarray) -> None:
     _shuffle(generator, items, len(items))
 
 
-@compiled
+@compiled_part
 def _shuffle(generator, items, count):  # type: ignore[no-untyped-def]
     shift = 32
     while count >> (32 - shift):
@@ -258,7 +258,7 @@ def make_instances(
     return made
 
 
-@compiled
+@compiled_part
 def _mask(  # type: ignore[no-untyped-def]
     rules, generator, record, length_a, length, positions, words, word_starts, labels
 ):
