@@ -35,6 +35,7 @@ setup(
         "absl-py>=2.1",
         "datasketch>=1.6",
         "google-crc32c>=1.5",
+        "ml-dtypes>=0.5",
         "matplotlib>=3.8",
         "numba>=0.61",
         "numpy>=1.26,<2",
