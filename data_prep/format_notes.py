@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from data_prep import manifest, note_reader, program, work_shards
+from data_prep import manifest, note_reader, note_sources, program, work_shards
 from data_prep.note_selection import ALL_CATEGORIES, NoteSelection, Survey, file_stems
 from data_prep.pretraining_text import HELD_OUT_SUFFIX, FormattedBatch, NoteFormatter, NoteToFormat
 from data_prep.program import ProgramFlags, UsageError, UserError
@@ -192,13 +192,11 @@ def format_notes(
       UserError: the input, the output folder or an earlier run's output in it is at fault.
     """
     sources: list[note_reader.NoteSource] = [
-        note_reader.open_source(path, columns) for path in input_files
+        note_sources.open_file(path, columns) for path in input_files
     ]
     inputs = [manifest.describe_file(path) for path in input_files]
     if input_sql is not None and sql_table is not None:
-        from data_prep.sql_notes import SqlSource
-
-        source = SqlSource(input_sql, sql_table, columns)
+        source = note_sources.open_table(input_sql, sql_table, columns)
         sources.append(source)
         inputs.append(source.description)
     chosen_flags = {

@@ -16,8 +16,6 @@ from typing import IO, Any, NamedTuple, Protocol, cast
 
 from data_prep.program import UserError
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
-
 # A quote that is never closed swallows the rest of the file; the longest notes known have 55,725
 # characters.
 _LONGEST_FIELD = 32 * 1024 * 1024
@@ -108,23 +106,6 @@ class ColumnNames:
         if found["text"] == found["category"]:
             raise UserError(f"{source}: text and category are the same column; they must differ")
         return found
-
-
-def open_source(path: str | Path, columns: ColumnNames) -> NoteSource:
-    """Opens a file by its suffix and checks its columns.
-
-    Raises:
-      UserError: the suffix is not one of `SUFFIXES`, or the file cannot be read as what it says.
-    """
-    path = Path(path)
-    name = path.name.lower()
-    if name.endswith((".csv", ".csv.gz")):
-        return CsvSource(path, columns)
-    if name.endswith(".parquet"):
-        from data_prep.parquet_notes import ParquetSource
-
-        return ParquetSource(path, columns)
-    raise UserError(f"{path}: found a file of another kind; expected {', '.join(SUFFIXES)}")
 
 
 class CsvSource:

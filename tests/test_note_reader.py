@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.note_reader import BadRow, ColumnNames, Note, open_source
+from data_prep.note_reader import BadRow, ColumnNames, Note
+from data_prep.note_sources import open_file
 from data_prep.program import UserError
 from tests.golden_data import golden
 
@@ -16,7 +17,7 @@ HEADER = "ROW_ID,SUBJECT_ID,HADM_ID,CATEGORY,ISERROR,TEXT\n"
 
 
 def rows(path: Path, **columns) -> list[Note | BadRow]:
-    return list(open_source(path, ColumnNames(**columns)).rows())
+    return list(open_file(path, ColumnNames(**columns)).rows())
 
 
 def write(path: Path, content: str | bytes) -> Path:

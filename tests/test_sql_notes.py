@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.note_reader import BadRow, ColumnNames, Note, open_source
+from data_prep.note_reader import BadRow, ColumnNames, Note
+from data_prep.note_sources import open_file
 from data_prep.program import UserError
 from tests.golden_data import golden
 from tests.programs import assert_one_line_error, assert_success, run_program
@@ -98,7 +99,7 @@ def _wait_for(engine, process: subprocess.Popen) -> None:
 
 def _fill(connection, table: str) -> None:
     """Puts the golden notes into a table, the last first."""
-    notes = list(open_source(golden("notes.csv"), ColumnNames()).rows())
+    notes = list(open_file(golden("notes.csv"), ColumnNames()).rows())
     insert = sqlalchemy.text(
         f"INSERT INTO {table} (row_id, subject_id, category, description, iserror, text) "
         "VALUES (:row_id, :subject_id, :category, 'Report', :iserror, :text)"

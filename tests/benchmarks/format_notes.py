@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,7 @@ def plain_seconds(notes: list[str], model: str) -> tuple[float, float]:
                 doc[i + 1].is_sent_start = True
         return doc
 
+    warnings.simplefilter("ignore")
     nlp = spacy.load(model, disable=["tagger", "ner"])
     nlp.add_pipe("benchmark_sentence_starts", before="parser")
     wall, cpu = time.perf_counter(), time.process_time()
