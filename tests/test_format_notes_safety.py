@@ -1,4 +1,4 @@
-"""format_notes when things go wrong: kills, dead workers, full disks, mistakes; its silence on text."""
+"""format_notes when things go wrong: kills, dead workers, full disks, mistakes; no word of a note."""
 
 from __future__ import annotations
 
