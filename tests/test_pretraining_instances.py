@@ -155,6 +155,7 @@ def random_settings(rng):
     )
 
 
+@pytest.mark.slow
 def test_engine_equals_oracle_in_thousands_of_cases(tmp_path):
     seen = {"examples": 0, "truncated": 0, "spilled": 0, "words": 0, "several_files": 0}
     cases = 0
