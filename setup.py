@@ -18,6 +18,7 @@ _PROGRAMS = {
     "run_pretraining": "bert_clinical",
     "convert_to_transformers": "bert_clinical",
     "convert_from_transformers": "bert_clinical",
+    "fill_mask": "bert_clinical",
 }
 
 setup(

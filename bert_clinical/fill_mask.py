@@ -1,0 +1,167 @@
+"""Shows what a model expects in the place of [MASK].
+
+Reads a transformers folder, or a folder with a checkpoint, bert_config.json and vocab.txt, and
+computes in TensorFlow; needs no PyTorch. For each [MASK] of the text it prints the likeliest
+WordPieces with their probabilities. The text itself is not printed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from bert_clinical.pretrained_model import (
+    PretrainedModel,
+    load_from_checkpoint,
+    load_from_transformers,
+)
+from bert_clinical.tokenization import CLS, MASK, SEP
+from bert_clinical.variable_names import MASKED_LM_HEAD
+from data_prep import program
+from data_prep.program import ProgramFlags, UsageError, UserError, require_readable_file
+
+_log = logging.getLogger(__name__)
+
+
+def define_flags(values: ProgramFlags) -> None:
+    """Defines the program's flags on `values`."""
+    flags.DEFINE_string(
+        "model_dir", None,
+        "Transformers folder, or a folder with checkpoint, bert_config.json and vocab.txt.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "text", None, "Text with one [MASK] or several, in double quotes.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "top_k", 5, "How many WordPieces to show for each [MASK].", lower_bound=1,
+        flag_values=values,
+    )  # fmt: skip
+    values.section("For a checkpoint, whose folder does not say it")
+    flags.DEFINE_string(
+        "bert_config_file", None, "Where it is not beside the checkpoint.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "vocab_file", None, "Where it is not beside the checkpoint.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "do_lower_case", None, "Whether the model's texts were lower-cased.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "gelu", None, ["tanh", "erf"],
+        "Form of GELU; what the folder records when not given, else tanh. BioBERT has erf.",
+        flag_values=values,
+    )  # fmt: skip
+    for name in ("model_dir", "text"):
+        flags.mark_flag_as_required(name, flag_values=values)
+
+
+def main(values: ProgramFlags) -> None:
+    """Checks the flags, then predicts and prints."""
+    if MASK not in values.text:
+        raise UsageError(f"--text holds no {MASK}; put it where a word is to be found")
+    model = load_model(values)
+    predictions = predict(model, values.text, top_k=values.top_k)
+    for number, pieces in enumerate(predictions, 1):
+        if len(predictions) > 1:
+            _log.info("%s %d", MASK, number)
+        for piece, probability in pieces:
+            _log.info("%.4f  %s", probability, piece)
+
+
+def load_model(values: ProgramFlags) -> PretrainedModel:
+    """Reads the model that the flags name, with its heads.
+
+    Raises:
+      UserError: the folder holds no model, or not all of it.
+    """
+    folder = Path(values.model_dir)
+    if (folder / "config.json").is_file():
+        if values.gelu is not None:
+            raise UsageError("--gelu belongs to a checkpoint; config.json of the folder says it")
+        return load_from_transformers(folder, do_lower_case=values.do_lower_case, heads=True)
+    beside = folder if folder.is_dir() else folder.parent
+    config_file = values.bert_config_file or beside / "bert_config.json"
+    vocab_file = values.vocab_file or beside / "vocab.txt"
+    if values.do_lower_case is None:
+        raise UsageError(
+            "--do_lower_case is needed for a checkpoint; False for a cased model such as BioBERT"
+        )
+    return load_from_checkpoint(
+        init_checkpoint=str(folder),
+        bert_config_file=require_readable_file(config_file, "bert_config_file"),
+        vocab_file=require_readable_file(vocab_file, "vocab_file"),
+        do_lower_case=values.do_lower_case,
+        gelu=values.gelu,
+        heads=True,
+    )
+
+
+def predict(model: PretrainedModel, text: str, *, top_k: int) -> list[list[tuple[str, float]]]:
+    """Returns for each `[MASK]` in a text the likeliest WordPieces with their probabilities.
+
+    Args:
+      model: with its masked LM head.
+      text: tokenized as in training, but for `[MASK]`, which is recognised.
+      top_k: how many, the likeliest first.
+
+    Raises:
+      UserError: the model has no masked LM head, or the text is too long for it.
+    """
+    if f"{MASKED_LM_HEAD}/output_bias" not in model.weights:
+        raise UserError(f"{model.source}: the model has no masked LM head; give one that has")
+    tokens = _tokens(model, text)
+    limit = model.config.max_position_embeddings
+    if len(tokens) > limit:
+        raise UserError(
+            f"--text has {len(tokens)} WordPieces, but the model takes {limit}; give a shorter text"
+        )
+    ids = model.tokenizer().convert_tokens_to_ids(tokens)
+    positions = [position for position, token in enumerate(tokens) if token == MASK]
+    probabilities = _probabilities(model, ids, positions)
+    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
+    return [
+        [(model.tokens[piece], float(row[piece])) for piece in pieces]
+        for row, pieces in zip(probabilities, best, strict=True)
+    ]
+
+
+def _tokens(model: PretrainedModel, text: str) -> list[str]:
+    """Returns the WordPieces with `[MASK]` as one token, which the tokenizer would take apart."""
+    tokenizer = model.tokenizer()
+    tokens = [CLS]
+    for number, part in enumerate(text.split(MASK)):
+        tokens += [MASK] * (number > 0) + tokenizer.tokenize(part)
+    return [*tokens, SEP]
+
+
+def _probabilities(
+    model: PretrainedModel, ids: Sequence[int], positions: Sequence[int]
+) -> np.ndarray:
+    """Returns float32 [positions, vocab_size]."""
+    from bert_clinical import quiet_tensorflow  # noqa: F401
+    import tensorflow as tf  # isort: skip
+
+    from bert_clinical.modeling import BertModel
+    from bert_clinical.pretraining_heads import masked_lm_logits
+
+    weights = {name: tf.constant(value) for name, value in model.weights.items()}
+    encoder = BertModel(model.config, gelu=model.gelu)
+    output = encoder(weights, tf.constant([list(ids)], tf.int32))
+    vectors = tf.gather(output.sequence_output[0], list(positions))
+    table = weights["bert/embeddings/word_embeddings"]
+    logits = masked_lm_logits(weights, vectors, table, encoder.activation)
+    return tf.nn.softmax(logits).numpy()
+
+
+def cli() -> None:
+    """Runs the program."""
+    program.run(__doc__, define_flags, main)
+
+
+if __name__ == "__main__":
+    cli()
