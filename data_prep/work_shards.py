@@ -25,10 +25,12 @@ from data_prep.text_statistics import TextStatistics
 
 FOLDER_NAME = "format_notes.work"
 
-# Small enough that a kill loses seconds and that several workers share a small archive; large
-# enough that the sentence splitter gets batches and that an archive is some ten thousand files.
+# Small enough that a kill loses seconds, large enough that an archive is some ten thousand files. The
+# first are smaller, so that several workers share a small input evenly.
 _NOTES_PER_SHARD = 256
 _CHARACTERS_PER_SHARD = 512 * 1024
+_CHARACTERS_OF_FIRST_SHARD = 32 * 1024
+_CHARACTERS_MORE_IN_NEXT_SHARD = 8 * 1024
 _BUFFERED_CHARACTERS = 32 * 1024 * 1024
 
 _SETTINGS = "settings.json"
@@ -67,7 +69,8 @@ def cut(notes: Iterable[NoteToFormat]) -> Iterator[WorkShard]:
     for note in notes:
         batch.append(note)
         characters += len(note.text)
-        if len(batch) >= _NOTES_PER_SHARD or characters >= _CHARACTERS_PER_SHARD:
+        enough = _CHARACTERS_OF_FIRST_SHARD + number * _CHARACTERS_MORE_IN_NEXT_SHARD
+        if len(batch) >= _NOTES_PER_SHARD or characters >= min(enough, _CHARACTERS_PER_SHARD):
             yield WorkShard(number, first_note, _digest(batch), batch)
             first_note += len(batch)
             number += 1

@@ -1,4 +1,4 @@
-"""format_notes when things go wrong: kills, dead workers, full disks, mistakes; no word of a note."""
+"""format_notes when things go wrong: kills, dead workers, full disks, mistakes; no word of notes."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from data_prep.sectioning import SectioningError, split_sections
 
 
 class Measured(NamedTuple):
-    """Wall and CPU seconds, and the peak memory of the parent process in MB."""
+    """Wall and CPU seconds, and peak memory in MB, all with the workers'."""
 
     wall: float
     cpu: float
@@ -61,7 +61,7 @@ def plain_seconds(notes: list[str], model: str) -> tuple[float, float]:
 
 
 def measure(notes: Path, **flags: object) -> Measured:
-    """Runs the program on a file and measures it, its workers included but for the memory."""
+    """Runs the program on a file and measures it."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -69,11 +69,33 @@ def measure(notes: Path, **flags: object) -> Measured:
              f"--output_dir={folder}/out", *(f"--{k}={v}" for k, v in flags.items())],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        _, status, used = os.wait4(process.pid, 0)
+        peaks: dict[int, float] = {}
+        while True:
+            pid, status, used = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            peaks |= peaks_of_tree(process.pid)
+            time.sleep(0.05)
         wall = time.perf_counter() - start
     if status:
         raise RuntimeError(f"format_notes ended with status {status}")
-    return Measured(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return Measured(wall, used.ru_utime + used.ru_stime, sum(peaks.values()))
+
+
+def peaks_of_tree(pid: int) -> dict[int, float]:
+    """Returns the largest resident size so far, in MB, of a process and those below it."""
+    peaks = {}
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return {}
+    for entry in status.splitlines():
+        if entry.startswith("VmHWM:"):
+            peaks[pid] = int(entry.split()[1]) / 1024
+    for child in children.split():
+        peaks |= peaks_of_tree(int(child))
+    return peaks
 
 
 def read_texts(path: Path) -> list[str]:
