@@ -46,22 +46,26 @@ def write_report(path: str | os.PathLike[str], descriptions: Sequence[Mapping[st
         report.charts(
             *(
                 _lengths(_name(description), description)
-                for description in _drawn(_with_sum(descriptions))
+                for description in _with_sum(descriptions)[:_MOST_SHARDS_DRAWN]
             )
         ),
         text="Share of the instances by their WordPieces, padding not counted.",
     )
-    drawn = _drawn(descriptions)
-    page.add_section(
-        "Unknown WordPieces",
-        report.bar_chart(
-            [_name(description) for description in drawn],
-            [100 * description["shares"]["unknown"] for description in drawn],
-            x_label="% of WordPieces that are [UNK]",
-            caption="Words that the vocabulary cannot spell. Above 1%, look for another encoding, "
-            "language or casing.",
-        ),
-    )
+    drawn = [description for description in descriptions if description["shares"]["unknown"]]
+    if drawn:
+        drawn = drawn[:_MOST_SHARDS_DRAWN]
+        page.add_section(
+            "Unknown WordPieces",
+            report.bar_chart(
+                [_name(description) for description in drawn],
+                [100 * description["shares"]["unknown"] for description in drawn],
+                x_label="% of WordPieces that are [UNK]",
+                caption="Words that the vocabulary cannot spell, by shard. Above 1%, look for "
+                "another encoding, language or casing.",
+            ),
+        )
+    else:
+        page.add_section("Unknown WordPieces", text="The vocabulary spells every word.")
     page.add_section(
         "Shards",
         report.table(
@@ -75,10 +79,6 @@ def write_report(path: str | os.PathLike[str], descriptions: Sequence[Mapping[st
 
 def _name(description: Mapping[str, Any]) -> str:
     return ", ".join(Path(entry["path"]).name for entry in description["inputs"])
-
-
-def _drawn(descriptions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return list(descriptions[:_MOST_SHARDS_DRAWN])
 
 
 def _with_sum(descriptions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

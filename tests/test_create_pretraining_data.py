@@ -292,15 +292,17 @@ def test_no_word_of_the_text_is_shown(tmp_path, small):
             assert part not in shown
 
 
-def test_report_by_shard(tmp_path, shards, small):
+# The uncased vocabulary cannot spell capitals.
+@pytest.mark.parametrize(("vocab", "charts"), [("vocab_cased.txt", 6), ("vocab_uncased.txt", 7)])
+def test_report_by_shard(vocab, charts, tmp_path, shards, small):
     report = tmp_path / "sub" / "report.html"
     result = run_program(
         MODULE, "--stats_only", input_file=f"{shards}/part-*", output_dir=tmp_path / "out",
-        report_file=report, **small,
+        report_file=report, **{**small, "vocab_file": golden(vocab)},
     )  # fmt: skip
     assert_success(result)
     page = report.read_text()
-    assert page.count("<svg") == 7
+    assert page.count("<svg") == charts
     assert all(f"part-{number}.txt" in page for number in range(5))
     assert names(tmp_path) == ["sub"]
 
