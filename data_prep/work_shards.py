@@ -25,8 +25,8 @@ from data_prep.text_statistics import TextStatistics
 
 FOLDER_NAME = "format_notes.work"
 
-# Small enough that a kill loses seconds, large enough that an archive is some ten thousand files. The
-# first are smaller, so that several workers share a small input evenly.
+# Small enough that a kill loses seconds, large enough that an archive is some ten thousand files.
+# The first are smaller, so that several workers share a small input evenly.
 _NOTES_PER_SHARD = 256
 _CHARACTERS_PER_SHARD = 512 * 1024
 _CHARACTERS_OF_FIRST_SHARD = 32 * 1024

@@ -1,4 +1,4 @@
-"""format_notes when things go wrong: kills, dead workers, full disks, mistakes; no word of notes."""
+"""format_notes when things go wrong: kills, dead workers, full disks, mistakes; no note told."""
 
 from __future__ import annotations
 
