@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from data_prep.sentence_splitting import sentence_lines
+from data_prep.sentence_lines import sentence_lines
 
 # Where a sentence may end: after closing punctuation and before white space, or at a line end.
 # Possessive, and from the first character of a run only, so that no run is looked at twice.

@@ -16,7 +16,7 @@ from spacy.vectors import Vectors
 from threadpoolctl import ThreadpoolController
 
 from data_prep.program import UserError, one_line
-from data_prep.sentence_splitting import sentence_lines
+from data_prep.sentence_lines import sentence_lines
 from data_prep.steady_math import make_steady
 
 _SCISPACY_MODEL = "en_core_sci_md"

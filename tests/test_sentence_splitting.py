@@ -14,7 +14,8 @@ import pytest
 from data_prep.program import UserError
 from data_prep.sample_notes import generate_notes
 from data_prep.sectioning import split_sections
-from data_prep.sentence_splitting import load_splitter, sentence_lines
+from data_prep.sentence_lines import sentence_lines
+from data_prep.sentence_splitting import load_splitter
 from tests.golden_data import SHARED_NOTES, golden
 
 spacy = pytest.importorskip("spacy")
