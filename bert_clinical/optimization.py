@@ -67,30 +67,32 @@ def clip_scale(norm: tf.Tensor) -> tf.Tensor:
 
 
 def apply_adam(
-    variables: Mapping[str, tf.Variable],
-    slots: Mapping[str, tf.Variable],
-    gradients: Mapping[str, tf.Tensor],
-    *,
+    variable: tf.Variable,
+    first: tf.Variable,
+    second: tf.Variable,
+    gradient: tf.Tensor,
     gradient_scale: tf.Tensor,
     learning_rate: tf.Tensor,
+    *,
+    decay: bool,
 ) -> None:
-    """Updates variables and slots once.
+    """Updates a variable and its slots once.
 
     Args:
-      variables: float32 by name.
-      slots: of `create_slots`.
-      gradients: float32 by the same names.
-      gradient_scale: float32 [], multiplied into every gradient: the clipping.
+      variable: float32.
+      first: its slot `adam_m`.
+      second: its slot `adam_v`.
+      gradient: float32 of the same shape.
+      gradient_scale: float32 [], multiplied into the gradient: the clipping.
       learning_rate: float32 [].
+      decay: whether the weights decay, as `decays` tells.
     """
-    for name, variable in variables.items():
-        gradient = gradients[name] * gradient_scale
-        first, second = (slots[f"{name}/{slot}"] for slot in SLOTS)
-        next_first = BETA_1 * first + (1.0 - BETA_1) * gradient
-        next_second = BETA_2 * second + (1.0 - BETA_2) * tf.square(gradient)
-        update = next_first / (tf.sqrt(next_second) + EPSILON)
-        if decays(name):
-            update += WEIGHT_DECAY_RATE * variable
-        variable.assign(variable - learning_rate * update)
-        first.assign(next_first)
-        second.assign(next_second)
+    gradient = gradient * gradient_scale
+    next_first = BETA_1 * first + (1.0 - BETA_1) * gradient
+    next_second = BETA_2 * second + (1.0 - BETA_2) * tf.square(gradient)
+    update = next_first / (tf.sqrt(next_second) + EPSILON)
+    if decay:
+        update += WEIGHT_DECAY_RATE * variable
+    variable.assign(variable - learning_rate * update)
+    first.assign(next_first)
+    second.assign(next_second)

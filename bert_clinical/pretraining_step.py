@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bert_clinical import optimization
 from bert_clinical.bert_config import BertConfig
@@ -164,6 +165,7 @@ class TrainingStep:
       slots: the optimizer's, as of `optimization.create_slots`.
       loss_scale: how losses are scaled and what happens when gradients overflow.
       jit_compile: compile the step by XLA.
+      strategy: of several devices, under whose scope the variables were made; None for one.
     """
 
     def __init__(
@@ -175,7 +177,9 @@ class TrainingStep:
         slots: Mapping[str, tf.Variable],
         loss_scale: LossScale,
         jit_compile: bool = False,
+        strategy: tf.distribute.Strategy | None = None,
     ) -> None:
+        self._strategy = strategy
         self._model = model
         self._settings = settings
         self._variables = variables
@@ -217,81 +221,126 @@ class TrainingStep:
 
     def _one_step(self, batch: Batch, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the step's metrics, and whether training can go on."""
-        gradients, sums = self._batch_gradients(batch, step)
-        norm = optimization.global_norm(gradients) / self._loss_scale.value
+        if self._strategy is None:
+            gradients, stacked, norm = self._summed_gradients(batch, step)
+            own_norm, scale = norm, tf.convert_to_tensor(self._loss_scale.value)
+        else:
+            gradients, stacked, norm = self._strategy.run(
+                self._summed_gradients, args=(batch, step)
+            )
+            # Every device has the same sums by now.
+            stacked = self._strategy.experimental_local_results(stacked)[0]
+            own_norm = self._strategy.experimental_local_results(norm)[0]
+            scale = self._loss_scale.value.read_value()
+        sums = PretrainingSums.unstacked(stacked)
+        settings = self._settings
         rate = optimization.learning_rate_at(
             step,
-            learning_rate=self._settings.learning_rate,
-            num_train_steps=self._settings.num_train_steps,
-            num_warmup_steps=self._settings.num_warmup_steps,
+            learning_rate=settings.learning_rate,
+            num_train_steps=settings.num_train_steps,
+            num_warmup_steps=settings.num_warmup_steps,
         )
-        loss = total_loss(sums, masked_lm_denominator(batch["masked_lm_weights"]), sums.examples)
-        finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
-        scale = tf.convert_to_tensor(self._loss_scale.value)
-
-        def update() -> None:
-            optimization.apply_adam(
-                self._variables, self._slots, gradients,
-                gradient_scale=optimization.clip_scale(norm) / scale, learning_rate=rate,
-            )  # fmt: skip
-
-        going_well = self._loss_scale.guard(finite, update)
-        weight = tf.maximum(sums.masked_lm_weight, 1.0)
+        lm_denominator = masked_lm_denominator(batch["masked_lm_weights"])
+        loss = total_loss(sums, lm_denominator, sums.examples)
+        finite = tf.math.is_finite(own_norm) & tf.math.is_finite(loss)
+        clipping = optimization.clip_scale(own_norm) / scale
+        going_well = self._loss_scale.guard(finite, lambda: self._update(gradients, clipping, rate))
         row = tf.stack(
             [
                 loss,
-                sums.masked_lm_loss / masked_lm_denominator(batch["masked_lm_weights"]),
-                sums.masked_lm_correct / weight,
+                sums.masked_lm_loss / lm_denominator,
+                sums.masked_lm_correct / tf.maximum(sums.masked_lm_weight, 1.0),
                 sums.next_sentence_loss / sums.examples,
                 sums.next_sentence_correct / sums.examples,
                 rate,
-                norm,
+                own_norm,
                 scale,
             ]
         )
         return row, going_well
 
-    def _batch_gradients(self, batch: Batch, step: tf.Tensor) -> tuple[Tensors, PretrainingSums]:
-        """Returns gradients and sums of a whole batch, computed in parts if so set."""
+    def _update(self, gradients: Mapping[str, Any], clipping: tf.Tensor, rate: tf.Tensor) -> None:
+        """Updates every variable, on each device its own copy."""
+        for name, variable in self._variables.items():
+            first, second = (self._slots[f"{name}/{slot}"] for slot in optimization.SLOTS)
+            arguments = (first, second, gradients[name], clipping, rate)
+            decay = {"decay": optimization.decays(name)}
+            if self._strategy is None:
+                optimization.apply_adam(variable, *arguments, **decay)
+            else:
+                self._strategy.extended.update(
+                    variable, optimization.apply_adam, args=arguments, kwargs=decay, group=False
+                )
+
+    def _summed_gradients(
+        self, batch: Batch, step: tf.Tensor
+    ) -> tuple[Tensors, tf.Tensor, tf.Tensor]:
+        """Returns the batch's gradients, its stacked sums and the gradients' norm, unscaled.
+
+        With several devices this runs on each of them, on its share, and adds up the shares.
+        """
         parts = self._settings.gradient_accumulation_steps
-        weights = {name: tf.convert_to_tensor(value) for name, value in self._variables.items()}
-        lm_denominator = masked_lm_denominator(batch["masked_lm_weights"])
-        batch_size = tf.cast(tf.shape(batch["input_ids"])[0], tf.float32)
+        replica: tf.Tensor | int = 0
+        replicas = 1
+        if self._strategy is not None:
+            context = tf.distribute.get_replica_context()
+            replica, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
         divided = {
-            name: tf.reshape(values, [parts, values.shape[0] // parts, *values.shape[1:]])
+            name: tf.reshape(
+                values, [replicas * parts, values.shape[0] // (replicas * parts), *values.shape[1:]]
+            )
             for name, values in batch.items()
         }
+        lm_denominator = masked_lm_denominator(batch["masked_lm_weights"])
+        batch_size = tf.cast(tf.shape(batch["input_ids"])[0], tf.float32)
+        weights = {name: tf.convert_to_tensor(value) for name, value in self._variables.items()}
+        scale = tf.convert_to_tensor(self._loss_scale.value)
 
         def of_part(part: tf.Tensor | int) -> tuple[Tensors, PretrainingSums]:
-            place = (step * _PARTS_PER_STEP + tf.cast(part, tf.int64)) * _SITES_PER_PART
+            index = replica * parts + part
+            place = (step * _PARTS_PER_STEP + tf.cast(index, tf.int64)) * _SITES_PER_PART
             return self._model.gradients(
                 weights,
-                {name: values[part] for name, values in divided.items()},
+                {name: values[index] for name, values in divided.items()},
                 lm_denominator=lm_denominator,
                 batch_size=batch_size,
                 dropout_seed=tf.stack([tf.constant(self._settings.random_seed, tf.int64), place]),
-                loss_scale=tf.convert_to_tensor(self._loss_scale.value),
+                loss_scale=scale,
             )
 
-        gradients, sums = of_part(0)
-        if parts == 1:
-            return gradients, sums
-        names = list(gradients)
+        gradients, sums = _added_up(of_part, parts)
+        if self._strategy is not None:
+            names = list(gradients)
+            *totals, sums = context.all_reduce(
+                tf.distribute.ReduceOp.SUM, [*(gradients[name] for name in names), sums]
+            )
+            gradients = dict(zip(names, totals, strict=True))
+        return gradients, sums, optimization.global_norm(gradients) / scale
 
-        def add_part(
-            part: tf.Tensor, totals: list[tf.Tensor], counted: tf.Tensor
-        ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-            more, more_sums = of_part(part)
-            added = [total + more[name] for name, total in zip(names, totals, strict=True)]
-            return part + 1, added, counted + more_sums.stacked()
 
-        _, totals, counted = tf.while_loop(
-            lambda part, *_: part < parts,
-            add_part,
-            (1, [gradients[name] for name in names], sums.stacked()),
-            parallel_iterations=1,
-        )
-        return dict(zip(names, totals, strict=True)), PretrainingSums.unstacked(counted)
+def _added_up(
+    of_part: Callable[[tf.Tensor | int], tuple[Tensors, PretrainingSums]], parts: int
+) -> tuple[Tensors, tf.Tensor]:
+    """Returns gradients and stacked sums of all parts, holding those of one part beside them."""
+    gradients, sums = of_part(0)
+    if parts == 1:
+        return gradients, sums.stacked()
+    names = list(gradients)
+
+    def add(
+        part: tf.Tensor, totals: list[tf.Tensor], counted: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+        more, more_sums = of_part(part)
+        added = [total + more[name] for name, total in zip(names, totals, strict=True)]
+        return part + 1, added, counted + more_sums.stacked()
+
+    _, totals, counted = tf.while_loop(
+        lambda part, *_: part < parts,
+        add,
+        (1, [gradients[name] for name in names], sums.stacked()),
+        parallel_iterations=1,
+    )
+    return dict(zip(names, totals, strict=True)), counted
 
 
 class EvaluationStep:

@@ -161,7 +161,7 @@ def _prepare_output_dir(path: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable.partial"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except FileExistsError:
         raise UserError(f"--output_dir: {folder} is a file; a folder was expected") from None
     except OSError as error:
@@ -200,15 +200,22 @@ def _run(
     output_dir: Path,
     sidecars: dict[str, Any],
 ) -> int:
-    from bert_clinical import checkpoint
+    from bert_clinical import checkpoint, devices
     from bert_clinical.tensorflow_errors import translated_errors
 
-    init_checkpoint = (
-        checkpoint.resolve_checkpoint(values.init_checkpoint) if values.init_checkpoint else None
-    )
     with translated_errors(options), _stop_on_signals() as stop:
+        # TensorFlow must know of all workers before it computes anything.
+        strategy = devices.strategy()
+        init_checkpoint = (
+            checkpoint.resolve_checkpoint(values.init_checkpoint)
+            if values.init_checkpoint
+            else None
+        )
         from bert_clinical import run_record, training
         from bert_clinical.input_pipeline import PretrainingData
+
+        chief = devices.is_chief(strategy)
+        cache_folder = output_dir if chief else _prepare_output_dir(str(output_dir / "workers"))
 
         def load(files: list[str]) -> PretrainingData:
             return PretrainingData(
@@ -216,7 +223,7 @@ def _run(
                 config=config,
                 max_seq_length=options.max_seq_length,
                 max_predictions_per_seq=options.max_predictions_per_seq,
-                cache_folder=output_dir,
+                cache_folder=cache_folder,
             )
 
         record: dict[str, Any] = {}
@@ -228,13 +235,16 @@ def _run(
             data = load(input_files)
             held_out = load(eval_files) if values.eval_input_file and values.eval_every else None
             run_record.announce(options, config, data.records, len(input_files))
-            training_options.write_settings(output_dir, settings)
+            if chief:
+                training_options.write_settings(output_dir, settings)
             stop.armed = True
             result = training.train(
                 config=config, options=options, data=data, output_dir=output_dir,
-                init_checkpoint=init_checkpoint, held_out=held_out, stop=stop,
+                init_checkpoint=init_checkpoint, held_out=held_out, stop=stop, strategy=strategy,
             )  # fmt: skip
             stop.armed = False
+            if not chief:
+                return 0
             record |= run_record.of_training(result, data.records)
             run_record.write(output_dir, values.as_dict(), config, sidecars, record)
             if result.stopped_by:
@@ -253,8 +263,7 @@ def _run(
             )  # fmt: skip
             run_record.write_evaluation(output_dir, results)
             record["evaluation"] = {name: value.item() for name, value in results.items()}
-            keep = run_record.write if values.do_train else run_record.add_evaluation
-            keep(output_dir, values.as_dict(), config, sidecars, record)
+            run_record.write(output_dir, values.as_dict(), config, sidecars, record)
     return 0
 
 

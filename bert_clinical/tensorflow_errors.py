@@ -9,6 +9,13 @@ from bert_clinical.quiet_tensorflow import tf
 from bert_clinical.training_options import TrainingOptions
 from data_prep.program import UserError
 
+_LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.CancelledError,
+)
+
 
 @contextmanager
 def translated_errors(options: TrainingOptions) -> Iterator[None]:
@@ -24,6 +31,11 @@ def translated_errors(options: TrainingOptions) -> Iterator[None]:
             f"{options.max_seq_length} and --gradient_accumulation_steps="
             f"{options.gradient_accumulation_steps}; raise the last, add --recompute_grad, or "
             "choose --precision=mixed_bfloat16"
+        ) from None
+    except _LOST_WORKER:
+        raise UserError(
+            "another worker of TF_CONFIG was lost or never came; start all of them again with the "
+            "same flags: they go on from the last checkpoint"
         ) from None
     except tf.errors.UnimplementedError:
         raise UserError(

@@ -6,13 +6,14 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bert_clinical import checkpoint, input_pipeline
+from bert_clinical import checkpoint, devices, input_pipeline
 from bert_clinical.bert_config import BertConfig
 from bert_clinical.input_pipeline import PretrainingData
 from bert_clinical.pretraining_heads import PretrainingSums
@@ -24,7 +25,7 @@ from bert_clinical.pretraining_step import (
     TrainingStep,
 )
 from bert_clinical.quiet_tensorflow import tf
-from bert_clinical.training_log import TrainingLog
+from bert_clinical.training_log import SilentLog, TrainingLog
 from bert_clinical.training_options import TrainingOptions
 from bert_clinical.training_state import TrainingState, remove_unfinished_checkpoints
 from data_prep.program import UserError
@@ -84,6 +85,7 @@ def train(
     init_checkpoint: str | None = None,
     held_out: PretrainingData | None = None,
     stop: StopRequest | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> TrainingResult:
     """Trains from a checkpoint of `output_dir`, else from `init_checkpoint`, else from scratch.
 
@@ -95,18 +97,24 @@ def train(
       init_checkpoint: prefix of a checkpoint whose weights to begin with.
       held_out: examples to evaluate on every `eval_every` steps.
       stop: asks for an early end.
+      strategy: of several devices, each of which takes an equal share of every batch; with several
+        workers their chief alone writes. None for one device.
 
     Raises:
       UserError: a checkpoint does not fit, a record is corrupt, the loss is no longer finite, or
         the disk is full.
     """
     stop = stop or StopRequest()
-    state = TrainingState(
-        config,
-        random_seed=options.random_seed,
-        dynamic_loss_scale=options.precision == "mixed_float16",
-    )
-    remove_unfinished_checkpoints(output_dir)
+    devices.require_equal_shares(strategy, options)
+    writes = devices.is_chief(strategy)
+    with strategy.scope() if strategy else nullcontext():
+        state = TrainingState(
+            config,
+            random_seed=options.random_seed,
+            dynamic_loss_scale=options.precision == "mixed_float16",
+        )
+    if writes:
+        remove_unfinished_checkpoints(output_dir)
     latest = _begin(state, output_dir, init_checkpoint)
     if state.step >= options.num_train_steps:
         _log.info(
@@ -128,12 +136,14 @@ def train(
         slots=state.slots,
         loss_scale=state.loss_scale,
         jit_compile=options.jit_compile,
+        strategy=strategy,
     )
     evaluation = EvaluationStep(model, state.variables, jit_compile=options.jit_compile)
-    with TrainingLog(output_dir, options=options, first_step=state.step) as log:
+    new_log = TrainingLog if writes else SilentLog
+    with new_log(output_dir, options=options, first_step=state.step) as log:
         run = _Run(
             state=state, options=options, data=data, output_dir=output_dir, step=step,
-            log=log, stop=stop, latest=latest,
+            log=log, stop=stop, latest=latest, writes=writes,
             evaluate=None if held_out is None else lambda: _evaluate(evaluation, held_out, options),
         )  # fmt: skip
         return run.to_end()
@@ -171,12 +181,14 @@ class _Run:
     data: PretrainingData
     output_dir: Path
     step: TrainingStep
-    log: TrainingLog
+    log: TrainingLog | SilentLog
     stop: StopRequest
     latest: str | None
+    writes: bool
     evaluate: Callable[[], dict[str, Any]] | None
     seconds_per_step: float = math.inf
     calls: int = 0
+    saved_step: int = -1
     last_metrics: dict[str, float] = field(default_factory=dict)
     held_out: dict[str, Any] = field(default_factory=dict)
 
@@ -198,7 +210,7 @@ class _Run:
                 self._after_call()
                 if self.stop.signal_number:
                     break
-        if self.latest is None or checkpoint.checkpoint_step(self.latest) != self.state.step:
+        if self.saved_step != self.state.step:
             self._save()
         return TrainingResult(
             self.state.step, self.last_metrics, self.latest or "", self.stop.signal_number,
@@ -257,7 +269,8 @@ class _Run:
     def _after_call(self) -> None:
         options, step = self.options, self.state.step
         due = step % options.save_checkpoints_steps == 0 or step == options.num_train_steps
-        if self.evaluate is not None and options.eval_every and step % options.eval_every == 0:
+        evaluates = self.writes and self.evaluate is not None and options.eval_every
+        if evaluates and step % options.eval_every == 0 and self.evaluate is not None:
             self.held_out = self.evaluate()
             self.log.held_out(step, self.held_out)
         if due or self.stop.signal_number:
@@ -266,6 +279,9 @@ class _Run:
     def _save(self) -> None:
         if not self.state.is_sound():
             self._fail("the update has made weights too large to go on with")
+        self.saved_step = self.state.step
+        if not self.writes:
+            return
         self.latest = self.state.save(self.output_dir, self.options.keep_checkpoint_max)
         self.log.saved(self.state.step, self.latest)
 

@@ -136,6 +136,28 @@ class TrainingLog:
             self._bar.close()
 
 
+class SilentLog:
+    """A `TrainingLog` of workers that write nothing."""
+
+    def __init__(self, output_dir: Path, *, options: TrainingOptions, first_step: int) -> None:
+        del output_dir, options, first_step
+
+    def steps(self, first: int, rows: np.ndarray, seconds: float) -> None:
+        """Takes nothing down."""
+
+    def held_out(self, step: int, values: Mapping[str, Any]) -> None:
+        """Takes nothing down."""
+
+    def saved(self, step: int, prefix: str) -> None:
+        """Takes nothing down."""
+
+    def __enter__(self) -> SilentLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def _bar(first_step: int, total: int) -> Any:
     """Returns a progress bar where there is a terminal, else None."""
     if not sys.stderr.isatty():

@@ -55,11 +55,13 @@ def test_two_updates_are_the_formula(name: str) -> None:
     for rate, scale in [(0.1, 1.0), (0.05, 0.25)]:
         gradient = draw.normal(size=[7, 3]).astype(np.float32)
         optimization.apply_adam(
-            variables,
-            slots,
-            {name: tf.constant(gradient)},
-            gradient_scale=tf.constant(scale),
-            learning_rate=tf.constant(rate),
+            variables[name],
+            slots[f"{name}/adam_m"],
+            slots[f"{name}/adam_v"],
+            tf.constant(gradient),
+            tf.constant(scale),
+            tf.constant(rate),
+            decay=optimization.decays(name),
         )
         scaled = gradient * scale
         first = 0.9 * first + 0.1 * scaled
