@@ -16,6 +16,8 @@ _PROGRAMS = {
     "create_vocab": "bert_clinical",
     "create_pretraining_data": "bert_clinical",
     "run_pretraining": "bert_clinical",
+    "run_classifier": "bert_clinical",
+    "run_ner": "bert_clinical",
     "convert_to_transformers": "bert_clinical",
     "convert_from_transformers": "bert_clinical",
     "fill_mask": "bert_clinical",

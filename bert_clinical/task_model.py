@@ -193,16 +193,17 @@ class TaskTraining:
         # Google's norm counts the rows that the embeddings' gradient consists of, not their sums.
         rows = gradients[_WORD_EMBEDDINGS]
         norm = optimization.global_norm({**gradients, _WORD_EMBEDDINGS: rows.values})
-        optimization.apply_adam(
-            variables,
-            self._slots,
-            {name: tf.convert_to_tensor(value) for name, value in gradients.items()},
-            gradient_scale=optimization.clip_scale(norm),
-            learning_rate=optimization.learning_rate_at(
-                step,
-                learning_rate=self._schedule.learning_rate,
-                num_train_steps=self._schedule.num_train_steps,
-                num_warmup_steps=self._schedule.num_warmup_steps,
-            ),
+        clipping = optimization.clip_scale(norm)
+        rate = optimization.learning_rate_at(
+            step,
+            learning_rate=self._schedule.learning_rate,
+            num_train_steps=self._schedule.num_train_steps,
+            num_warmup_steps=self._schedule.num_warmup_steps,
         )
+        for name, variable in variables.items():
+            first, second = (self._slots[f"{name}/{slot}"] for slot in optimization.SLOTS)
+            gradient = tf.convert_to_tensor(gradients[name])
+            optimization.apply_adam(
+                variable, first, second, gradient, clipping, rate, decay=optimization.decays(name)
+            )
         return loss
