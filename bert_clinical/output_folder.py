@@ -86,8 +86,11 @@ def complete_folder(path: Path, program: str, record: dict[str, Any]) -> Iterato
         (partial / _IN_PROGRESS).unlink()
         _sync(partial)
         _replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and error.filename is None:
+            # A failed write does not say where it was.
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 
