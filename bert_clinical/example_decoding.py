@@ -10,18 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bert_clinical import record_frames
 from bert_clinical.compiled import compiled
+from bert_clinical.record_frames import (
+    CRC_TABLES,
+    DATA_CHECKSUM,
+    frame,
+    little_endian,
+    masked_crc,
+)
 from data_prep.program import UserError
-
-FRAME_BYTES = 16
-"""Around a record's bytes: length (8), checksum of the length (4), checksum of the bytes (4)."""
 
 INT64_LIST, FLOAT_LIST = 3, 2
 
-_OK, _CUT, _LENGTH_CHECKSUM, _DATA_CHECKSUM, _MALFORMED, _MISSING, _KIND, _COUNT, _RANGE = range(9)
-
-_CRC_POLYNOMIAL = 0x82F63B78
-_CRC_MASK_DELTA = 0xA282EAD8
+_OK = record_frames.OK
+_MALFORMED, _MISSING, _KIND, _COUNT, _RANGE = range(10, 15)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class ExampleDecoder:
           UserError: a record is corrupt or holds something else than expected.
         """
         status, record, offset, field, found = _decode_block(
-            data, count, _CRC_TABLES, self._names, self._name_ends, self._kinds, self._lengths,
+            data, count, CRC_TABLES, self._names, self._name_ends, self._kinds, self._lengths,
             self._limits, self._starts, integers, floats,
         )  # fmt: skip
         if status != _OK:
@@ -104,8 +107,8 @@ class ExampleDecoder:
         }
 
     def _explain(self, status: int, index: int, found: int) -> str:
-        if status in _FRAME_ERRORS:
-            return _FRAME_ERRORS[status]
+        if status in record_frames.ERRORS:
+            return record_frames.ERRORS[status]
         if status == _MALFORMED:
             return "is no tf.train.Example; expected a file of create_pretraining_data"
         field = self.fields[index]
@@ -124,33 +127,6 @@ class ExampleDecoder:
         return f"{field.name} holds a value outside 0 to {field.limit - 1}; {advice}"
 
 
-def count_records(data: np.ndarray, block: int) -> tuple[np.ndarray, int, int, int]:
-    """Walks over the frames of a whole file.
-
-    Args:
-      data: uint8, the file.
-      block: records in a block.
-
-    Returns:
-      int64 offsets of the blocks' beginnings, the number of records, a status that is 0 if all is
-      well, and the offset reached.
-    """
-    return _walk(data, block, _CRC_TABLES)
-
-
-def frame_error(status: int) -> str:
-    """Returns what is wrong with a frame, for a status of `count_records`."""
-    return _FRAME_ERRORS[status]
-
-
-_FRAME_ERRORS = {
-    _CUT: "the file ends in the middle of a record; copy or make it again",
-    _LENGTH_CHECKSUM: "the checksum of its length does not fit: the file is corrupt or no TFRecord "
-    "file; copy or make it again",
-    _DATA_CHECKSUM: "the checksum of its bytes does not fit: the file is corrupt; copy or make it "
-    "again",
-}
-
 _LENGTH_FLAGS = {
     "input_ids": "--max_seq_length",
     "input_mask": "--max_seq_length",
@@ -168,86 +144,6 @@ _RANGE_ADVICE = {
     "masked_lm_positions": "expected positions within max_seq_length",
     "next_sentence_labels": "expected 0 or 1",
 }
-
-
-def _crc_tables() -> np.ndarray:
-    """Returns the tables [8, 256] of CRC-32C for eight bytes at a time."""
-    tables = np.zeros((8, 256), np.uint32)
-    for byte in range(256):
-        value = byte
-        for _ in range(8):
-            value = (value >> 1) ^ (_CRC_POLYNOMIAL if value & 1 else 0)
-        tables[0, byte] = value
-    for index in range(1, 8):
-        previous = tables[index - 1]
-        tables[index] = (previous >> np.uint32(8)) ^ tables[0][previous & np.uint32(0xFF)]
-    return tables
-
-
-_CRC_TABLES = _crc_tables()
-
-
-@compiled
-def _masked_crc(data, begin, end, tables):  # type: ignore[no-untyped-def]
-    crc = np.uint32(0xFFFFFFFF)
-    at = begin
-    while at + 8 <= end:
-        crc = (
-            tables[7, (crc ^ data[at]) & np.uint32(0xFF)]
-            ^ tables[6, ((crc >> np.uint32(8)) ^ data[at + 1]) & np.uint32(0xFF)]
-            ^ tables[5, ((crc >> np.uint32(16)) ^ data[at + 2]) & np.uint32(0xFF)]
-            ^ tables[4, ((crc >> np.uint32(24)) ^ data[at + 3]) & np.uint32(0xFF)]
-            ^ tables[3, data[at + 4]]
-            ^ tables[2, data[at + 5]]
-            ^ tables[1, data[at + 6]]
-            ^ tables[0, data[at + 7]]
-        )
-        at += 8
-    while at < end:
-        crc = (crc >> np.uint32(8)) ^ tables[0, (crc ^ data[at]) & np.uint32(0xFF)]
-        at += 1
-    crc = np.uint32(crc ^ np.uint32(0xFFFFFFFF))
-    rotated = (crc >> np.uint32(15)) | (crc << np.uint32(17))
-    return np.uint32(rotated + np.uint32(_CRC_MASK_DELTA))
-
-
-@compiled
-def _little_endian(data, at, size):  # type: ignore[no-untyped-def]
-    value = np.uint64(0)
-    for index in range(size):
-        value |= np.uint64(data[at + index]) << np.uint64(8 * index)
-    return value
-
-
-@compiled
-def _frame(data, at, tables):  # type: ignore[no-untyped-def]
-    """Returns a status and the length of the record whose frame begins at `at`."""
-    size = len(data)
-    if at + 12 > size:
-        return _CUT, 0
-    if np.uint32(_little_endian(data, at + 8, 4)) != _masked_crc(data, at, at + 8, tables):
-        return _LENGTH_CHECKSUM, 0
-    length = _little_endian(data, at, 8)
-    if length > np.uint64(size) or at + FRAME_BYTES + np.int64(length) > size:
-        return _CUT, 0
-    return _OK, np.int64(length)
-
-
-@compiled
-def _walk(data, block, tables):  # type: ignore[no-untyped-def]
-    size = len(data)
-    starts = np.empty(size // (block * FRAME_BYTES) + 2, np.int64)
-    records = 0
-    at = 0
-    while at < size:
-        status, length = _frame(data, at, tables)
-        if status != _OK:
-            return starts[:0], records, status, at
-        if records % block == 0:
-            starts[records // block] = at
-        records += 1
-        at += FRAME_BYTES + length
-    return starts[: (records + block - 1) // block].copy(), records, _OK, at
 
 
 @compiled
@@ -313,7 +209,7 @@ def _values(data, at, end, is_float, limit, length, integers, floats, start):  #
                     return _MALFORMED, count
                 if count < length:
                     bits = np.empty(1, np.uint32)
-                    bits[0] = np.uint32(_little_endian(data, at, 4))
+                    bits[0] = np.uint32(little_endian(data, at, 4))
                     floats[start + count] = bits.view(np.float32)[0]
                 at += 4
             else:
@@ -427,13 +323,13 @@ def _example(data, begin, end, names, name_ends, kinds, lengths, limits, starts,
 def _decode_block(data, count, tables, names, name_ends, kinds, lengths, limits, starts, integers, floats):  # type: ignore[no-untyped-def]  # fmt: skip  # noqa: E501
     at = np.int64(0)
     for record in range(count):
-        status, length = _frame(data, at, tables)
+        status, length = frame(data, at, tables)
         if status != _OK:
             return status, record, at, 0, 0
         begin = at + 12
         end = begin + length
-        if np.uint32(_little_endian(data, end, 4)) != _masked_crc(data, begin, end, tables):
-            return _DATA_CHECKSUM, record, at, 0, 0
+        if np.uint32(little_endian(data, end, 4)) != masked_crc(data, begin, end, tables):
+            return DATA_CHECKSUM, record, at, 0, 0
         status, field, found = _example(
             data, begin, end, names, name_ends, kinds, lengths, limits, starts, integers[record],
             floats[record],

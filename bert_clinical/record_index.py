@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_clinical import example_decoding
+from bert_clinical import record_frames
 from data_prep import atomic_files
 from data_prep.program import UserError, os_error_message
 
@@ -96,10 +96,10 @@ def _walk(path: str, data_path: str) -> tuple[int, np.ndarray]:
         data = np.memmap(data_path, np.uint8, "r")
     except OSError as error:
         raise UserError(f"{path}: {os_error_message(error)}") from None
-    starts, records, status, offset = example_decoding.count_records(data, BLOCK_RECORDS)
+    starts, records, status, offset = record_frames.count_records(data, BLOCK_RECORDS)
     if status:
         raise UserError(
-            f"{path}: record {records} at byte {offset}: {example_decoding.frame_error(status)}"
+            f"{path}: record {records} at byte {offset}: {record_frames.ERRORS[status]}"
         )
     return records, np.append(starts, offset)
 

@@ -25,7 +25,11 @@ def translated_errors(options: TrainingOptions) -> Iterator[None]:
     """
     try:
         yield
-    except (tf.errors.ResourceExhaustedError, MemoryError):
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        if "No space left" in str(error):
+            raise UserError(
+                "the disk of --output_dir is full; free some space and run the same command again"
+            ) from None
         raise UserError(
             f"out of memory at --train_batch_size={options.train_batch_size}, --max_seq_length="
             f"{options.max_seq_length} and --gradient_accumulation_steps="
