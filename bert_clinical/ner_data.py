@@ -242,6 +242,9 @@ def word_labels(
       windows: where each word's first WordPiece stands.
       logits: float32 [S, labels] of each window.
       labels: by their numbers; `PIECE_LABELS` among them count as `O`.
+
+    Differs: where the original predicts its padding class for a word, it writes the third label of
+      its list, which is `O` for one of its tasks only.
     """
     predicted = [[OUTSIDE] * len(sentence.words) for sentence in sentences]
     for window, values in zip(windows, logits, strict=True):

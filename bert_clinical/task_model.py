@@ -16,6 +16,7 @@ from bert_clinical.modeling import BertModel, create_variables
 from bert_clinical.quiet_tensorflow import tf
 from bert_clinical.task_data import NO_LABEL
 from bert_clinical.tensor_ops import Dropout
+from bert_clinical.variable_names import bert_variable_shapes
 
 HEAD_DROPOUT = 0.1
 OUTPUT_WEIGHTS, OUTPUT_BIAS = "output_weights", "output_bias"
@@ -79,22 +80,22 @@ class TaskModel:
         self.per_token = per_token
         self.sum_loss = sum_loss
         self._encoder = BertModel(config, gelu=gelu)
-        fresh = create_variables(config, random_seed=random_seed, heads=False)
+        shapes = bert_variable_shapes(config, heads=False)
+        fresh: dict[str, tf.Variable] = {}
+        if not all(name in weights for name in shapes):
+            fresh = create_variables(config, random_seed=random_seed, heads=False)
         # A classifier of WordPieces reads no pooler: the optimizer is not to decay it.
+        unread = [name for name in shapes if per_token and name.startswith(_POOLER)]
         self.variables = {
-            name: tf.Variable(weights[name], name=name) if name in weights else variable
-            for name, variable in fresh.items()
-            if not (per_token and name.startswith(_POOLER))
+            name: tf.Variable(weights[name], name=name) if name in weights else fresh[name]
+            for name in shapes
+            if name not in unread
         }
-        self._unread = {
-            name: tf.zeros(variable.shape)
-            for name, variable in fresh.items()
-            if name not in self.variables
-        }
+        self._unread = {name: tf.zeros(shapes[name]) for name in unread}
         head = {
             OUTPUT_WEIGHTS: tf.random.stateless_truncated_normal(
                 [num_labels, config.hidden_size],
-                seed=[random_seed, len(fresh)],
+                seed=[random_seed, len(shapes)],
                 stddev=_HEAD_DEVIATION,
                 alg="philox",
             ),

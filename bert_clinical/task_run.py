@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +182,9 @@ class _Run:
                     "Epoch %d is the best by %s on the dev data.", done.best.number, task.metric
                 )
             results |= _of_training(done)
+            results["hyperparameters"] = {
+                **asdict(options), "gelu": self.model.gelu, "model": self.model.source,
+            }  # fmt: skip
         files: dict[str, Sequence[str]] = {}
         for part, prefix in ((dev, "eval"), (test, "test")):
             if part is None:
@@ -219,6 +223,9 @@ class _Run:
         if not part.labelled:
             return measured
         loss = {"loss": fine_tuning.mean_loss(inputs, logits)}
+        if math.isnan(loss["loss"]):
+            # None of the labels is one that the model knows.
+            return measured
         return Measured(
             {**measured.metrics, **loss}, measured.details, measured.table, measured.files
         )
