@@ -206,11 +206,10 @@ def _run(
     with translated_errors(options), _stop_on_signals() as stop:
         # TensorFlow must know of all workers before it computes anything.
         strategy = devices.strategy()
-        init_checkpoint = (
-            checkpoint.resolve_checkpoint(values.init_checkpoint)
-            if values.init_checkpoint
-            else None
-        )
+        latest = checkpoint.latest_checkpoint(output_dir)
+        init_checkpoint = values.init_checkpoint
+        if init_checkpoint and latest is None:
+            init_checkpoint = checkpoint.resolve_checkpoint(init_checkpoint)
         from bert_clinical import run_record, training
         from bert_clinical.input_pipeline import PretrainingData
 
@@ -229,8 +228,7 @@ def _run(
         record: dict[str, Any] = {}
         if values.do_train:
             settings = training_options.decisive_settings(options, config, input_files)
-            resuming = checkpoint.latest_checkpoint(output_dir) is not None
-            if resuming and not values.allow_flag_changes:
+            if latest is not None and not values.allow_flag_changes:
                 training_options.require_same_settings(output_dir, settings)
             data = load(input_files)
             held_out = load(eval_files) if values.eval_input_file and values.eval_every else None
@@ -254,7 +252,7 @@ def _run(
                 )  # fmt: skip
                 return 128 + result.stopped_by
             run_record.announce_end(result, values, output_dir)
-        elif not values.allow_flag_changes and checkpoint.latest_checkpoint(output_dir):
+        elif latest is not None and not values.allow_flag_changes:
             training_options.require_same_gelu(output_dir, options.gelu)
         if values.do_eval:
             results = training.evaluate(
