@@ -71,7 +71,8 @@ class SpacySplitter:
         # Set as `_vectors`: setting `vectors` would add all of their strings again each time.
         self._no_vectors = Vectors(strings=strings)
         self._zone = contextlib.ExitStack()
-        self._strings_at_zone_start = -_NEW_STRINGS_PER_ZONE
+        # The first zone begins late: within one the tokenizer keeps nothing that it has learnt.
+        self._strings_at_zone_start = len(strings)
 
     @property
     def description(self) -> dict[str, str]:

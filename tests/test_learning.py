@@ -13,7 +13,7 @@ from bert_clinical.bert_config import BertConfig
 from bert_clinical.input_pipeline import PretrainingData
 from tests.programs import assert_success, run_program
 
-STEPS = 450
+STEPS = 700
 
 
 def examples(folder: Path) -> BertConfig:
@@ -71,7 +71,7 @@ def pretrain(folder: Path, name: str, **changes: object) -> dict[str, float]:
         "input_file": folder / "discharge_summary.tfrecord",
         "eval_input_file": folder / "discharge_summary.held_out.tfrecord",
         "do_train": True, "do_eval": True, "train_batch_size": 32, "learning_rate": 1e-3,
-        "num_train_steps": STEPS, "num_warmup_steps": 50, "eval_batch_size": 32,
+        "num_train_steps": STEPS, "num_warmup_steps": 100, "eval_batch_size": 32,
         "max_eval_steps": 20, "log_every": 5, "output_dir": folder / name, **changes,
     }  # fmt: skip
     assert_success(run_program("bert_clinical.run_pretraining", **flags))
