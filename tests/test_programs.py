@@ -155,8 +155,9 @@ def test_chain_on_generated_notes(tmp_path: Path) -> None:
     assert_success(made)
     with notes.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    for row in rows:
-        row["TEXT"] += f"\nFollow up with Dr. {PLANTED} in two weeks."
+    # In one note only: a word of many notes is an entry of the vocabulary, and rightly so.
+    taken = (r for r in rows if r["CATEGORY"] == "Discharge summary" and r["ISERROR"] != "1")
+    next(taken)["TEXT"] += f"\nFollow up with Dr. {PLANTED} in two weeks."
     with notes.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0], quoting=csv.QUOTE_NONNUMERIC)
         writer.writeheader()
