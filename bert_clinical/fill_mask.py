@@ -9,31 +9,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from absl import flags
 
-from bert_clinical.pretrained_model import (
-    PretrainedModel,
-    load_from_checkpoint,
-    load_from_transformers,
+from bert_clinical.model_flags import (
+    define_checkpoint_flags,
+    define_model_dir,
+    load_from_model_dir,
 )
+from bert_clinical.pretrained_model import PretrainedModel
 from bert_clinical.tokenization import CLS, MASK, SEP
 from bert_clinical.variable_names import MASKED_LM_HEAD
 from data_prep import program
-from data_prep.program import ProgramFlags, UsageError, UserError, require_readable_file
+from data_prep.program import ProgramFlags, UsageError, UserError
 
 _log = logging.getLogger(__name__)
 
 
 def define_flags(values: ProgramFlags) -> None:
     """Defines the program's flags on `values`."""
-    flags.DEFINE_string(
-        "model_dir", None,
-        "Transformers folder, or a folder with checkpoint, bert_config.json and vocab.txt.",
-        flag_values=values,
-    )  # fmt: skip
+    define_model_dir(values)
     flags.DEFINE_string(
         "text", None, "Text with one [MASK] or several, in double quotes.", flag_values=values
     )
@@ -41,21 +37,7 @@ def define_flags(values: ProgramFlags) -> None:
         "top_k", 5, "How many WordPieces to show for each [MASK].", lower_bound=1,
         flag_values=values,
     )  # fmt: skip
-    values.section("For a checkpoint, whose folder does not say it")
-    flags.DEFINE_string(
-        "bert_config_file", None, "Where it is not beside the checkpoint.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "vocab_file", None, "Where it is not beside the checkpoint.", flag_values=values
-    )
-    flags.DEFINE_bool(
-        "do_lower_case", None, "Whether the model's texts were lower-cased.", flag_values=values
-    )
-    flags.DEFINE_enum(
-        "gelu", None, ["tanh", "erf"],
-        "Form of GELU; what the folder records when not given, else tanh. BioBERT has erf.",
-        flag_values=values,
-    )  # fmt: skip
+    define_checkpoint_flags(values)
     for name in ("model_dir", "text"):
         flags.mark_flag_as_required(name, flag_values=values)
 
@@ -64,41 +46,13 @@ def main(values: ProgramFlags) -> None:
     """Checks the flags, then predicts and prints."""
     if MASK not in values.text:
         raise UsageError(f"--text holds no {MASK}; put it where a word is to be found")
-    model = load_model(values)
+    model = load_from_model_dir(values, do_lower_case=values.do_lower_case, heads=True)
     predictions = predict(model, values.text, top_k=values.top_k)
     for number, pieces in enumerate(predictions, 1):
         if len(predictions) > 1:
             _log.info("%s %d", MASK, number)
         for piece, probability in pieces:
             _log.info("%.4f  %s", probability, piece)
-
-
-def load_model(values: ProgramFlags) -> PretrainedModel:
-    """Reads the model that the flags name, with its heads.
-
-    Raises:
-      UserError: the folder holds no model, or not all of it.
-    """
-    folder = Path(values.model_dir)
-    if (folder / "config.json").is_file():
-        if values.gelu is not None:
-            raise UsageError("--gelu belongs to a checkpoint; config.json of the folder says it")
-        return load_from_transformers(folder, do_lower_case=values.do_lower_case, heads=True)
-    beside = folder if folder.is_dir() else folder.parent
-    config_file = values.bert_config_file or beside / "bert_config.json"
-    vocab_file = values.vocab_file or beside / "vocab.txt"
-    if values.do_lower_case is None:
-        raise UsageError(
-            "--do_lower_case is needed for a checkpoint; False for a cased model such as BioBERT"
-        )
-    return load_from_checkpoint(
-        init_checkpoint=str(folder),
-        bert_config_file=require_readable_file(config_file, "bert_config_file"),
-        vocab_file=require_readable_file(vocab_file, "vocab_file"),
-        do_lower_case=values.do_lower_case,
-        gelu=values.gelu,
-        heads=True,
-    )
 
 
 def predict(model: PretrainedModel, text: str, *, top_k: int) -> list[list[tuple[str, float]]]:
