@@ -61,6 +61,8 @@ class ColumnNames:
       category: `category` or `note_type`.
       row_id: `row_id` or `note_id`.
       subject_id: `subject_id`.
+      needs_category: notes have a category; False for uses that do not look at it, whose notes
+        have an empty one.
       needs_subject: a source without subject ids is an error, and so is a row without one.
     """
 
@@ -68,6 +70,7 @@ class ColumnNames:
     category: str | None = None
     row_id: str | None = None
     subject_id: str | None = None
+    needs_category: bool = True
     needs_subject: bool = False
 
     def places(self, header: Sequence[str], source: str) -> dict[str, int]:
@@ -87,6 +90,8 @@ class ColumnNames:
              "--subject_column"),
             ("is_error", None, ("iserror",), False, ""),
         ]  # fmt: skip
+        if not self.needs_category:
+            roles = [role for role in roles if role[0] != "category"]
         found: dict[str, int] = {}
         for role, asked, usual, needed, flag in roles:
             names = (asked,) if asked else usual
@@ -103,7 +108,7 @@ class ColumnNames:
                     f"{source}: none of the {len(header)} columns is named {' or '.join(names)}; "
                     f"check the header, or name the column by {flag}"
                 )
-        if found["text"] == found["category"]:
+        if found["text"] == found.get("category"):
             raise UserError(f"{source}: text and category are the same column; they must differ")
         return found
 
@@ -237,8 +242,8 @@ def make_note(values: Mapping[str, Any], place: str, *, needs_subject: bool) -> 
         return BadRow(place, "null text", "the text is null; expected text, empty or not")
     if not isinstance(text, str):
         return BadRow(place, "text of another type", f"found {type(text).__name__}, expected text")
-    category = _as_text(values["category"]).strip()
-    if not category:
+    category = _as_text(values.get("category")).strip()
+    if not category and "category" in values:
         return BadRow(place, "null category", "the category is empty; expected a name")
     subject_id = _as_text(values.get("subject_id")).strip()
     if needs_subject and not subject_id:
