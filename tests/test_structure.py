@@ -16,6 +16,9 @@ SHARED = {
     "data_prep.progress",
     "data_prep.report",
     "data_prep.workers",
+    # Vectors of notes are those of the same rows, read with the same care, as the text's.
+    "data_prep.note_reader",
+    "data_prep.note_sources",
 }
 HEAVY = ("tensorflow", "tensorflow_text", "spacy", "pandas", "torch", "transformers", "matplotlib")
 LOADS_TENSORFLOW = "bert_clinical.quiet_tensorflow"
