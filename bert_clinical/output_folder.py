@@ -81,8 +81,8 @@ def complete_folder(path: Path, program: str, record: dict[str, Any]) -> Iterato
         files = sorted(entry.name for entry in partial.iterdir() if entry.name != _IN_PROGRESS)
         text = json.dumps({"program": program, **record, "files": files}, indent=2)
         (partial / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
-        for name in (*files, RECORD_FILE):
-            _sync(partial / name)
+        for entry in partial.rglob("*"):
+            _sync(entry)
         (partial / _IN_PROGRESS).unlink()
         _sync(partial)
         _replace(partial, path)

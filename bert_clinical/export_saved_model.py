@@ -1,0 +1,84 @@
+"""Writes a model as a SavedModel that takes text: tokenizer and encoder in one graph.
+
+Its signature serving_default takes `text` and gives `pooled_output`, `sequence_output`,
+`input_ids`, `input_mask` and `num_wordpieces`. It is loaded by TensorFlow with tensorflow-text, or
+by TensorFlow Serving from --output_dir, where each --version is a folder of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from absl import flags
+
+from bert_clinical.model_flags import (
+    define_checkpoint_flags,
+    define_model_dir,
+    load_from_model_dir,
+)
+from bert_clinical.output_folder import require_replaceable
+from data_prep import program
+from data_prep.program import ProgramFlags, UserError
+
+_log = logging.getLogger(__name__)
+
+_PROGRAM = "export_saved_model"
+
+
+def define_flags(values: ProgramFlags) -> None:
+    """Defines the program's flags on `values`."""
+    define_model_dir(values)
+    flags.DEFINE_string(
+        "output_dir", None, "Folder of the model's versions; made where there is none.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "version", 1,
+        "Name of the folder in --output_dir; an earlier output of this program there is replaced.",
+        lower_bound=1, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "max_seq_length", 128,
+        "Most WordPieces of a sequence, special ones included. Longer texts are cut, which "
+        "num_wordpieces shows.",
+        lower_bound=3, flag_values=values,
+    )  # fmt: skip
+    define_checkpoint_flags(values)
+    for name in ("model_dir", "output_dir"):
+        flags.mark_flag_as_required(name, flag_values=values)
+
+
+def main(values: ProgramFlags) -> None:
+    """Checks the flags, reads the model and writes it."""
+    output_dir = Path(values.output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError(f"--output_dir: {output_dir} is a file; a folder was expected")
+    folder = output_dir / str(values.version)
+    require_replaceable(folder, _PROGRAM)
+    model = load_from_model_dir(values, do_lower_case=values.do_lower_case)
+    if values.max_seq_length > model.config.max_position_embeddings:
+        raise UserError(
+            f"--max_seq_length is {values.max_seq_length}, but the model takes "
+            f"{model.config.max_position_embeddings} positions at most"
+        )
+    from bert_clinical.saved_model import export_saved_model, has_pooler
+
+    export_saved_model(
+        model=model,
+        output_dir=folder,
+        max_seq_length=values.max_seq_length,
+        program=_PROGRAM,
+    )
+    if not has_pooler(model):
+        _log.info("%s: has no pooler; the SavedModel gives no pooled_output.", model.source)
+    _log.info("Wrote %s.", folder)
+
+
+def cli() -> None:
+    """Runs the program."""
+    program.run(__doc__, define_flags, main)
+
+
+if __name__ == "__main__":
+    cli()
