@@ -5,6 +5,7 @@ Dimensions: B batch, S sequence, H hidden.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -90,10 +91,12 @@ def export_saved_model(
         "do_lower_case": model.do_lower_case,
         "max_seq_length": max_seq_length,
     }
-    with complete_folder(output_dir, program, record) as folder:
-        vocab_file = folder / "vocab.txt"
+    with (
+        complete_folder(output_dir, program, record) as folder,
+        # Its path becomes the name of a table in the graph; nobody needs the user's folders there.
+        tempfile.TemporaryDirectory(prefix="vocabulary_") as own,
+    ):
+        vocab_file = Path(own) / "vocab.txt"
         vocab_file.write_text("".join(f"{token}\n" for token in model.tokens), "utf-8")
         module = TextModel(model, vocab_file, max_seq_length)
         tf.saved_model.save(module, str(folder), signatures={"serving_default": module.__call__})
-        # It lies among the assets now.
-        vocab_file.unlink()

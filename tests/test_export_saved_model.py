@@ -205,6 +205,21 @@ def test_without_a_pooler_there_is_no_pooled_output(tmp_path, capsys):
     assert answer["sequence_output"].shape == (2, 5, 26)
 
 
+def test_models_of_one_process_keep_their_vocabularies(models, tmp_path, capsys):
+    text, out = "the Patient denies fever", tmp_path / "out"
+    loaded = {}
+    for casing in models:
+        lower = casing == "uncased"
+        flags = {"model_dir": models[casing], "do_lower_case": lower, "output_dir": out}
+        assert_success(run_here(capsys, MODULE, **flags))
+        loaded[casing] = tf.saved_model.load(str(out / "1"))
+    for casing, served in loaded.items():
+        tokenizer = FullTokenizer(models[casing] / "vocab.txt", casing == "uncased")
+        tokens = ["[CLS]", *tokenizer.tokenize(text), "[SEP]"]
+        ids = served.signatures["serving_default"](text=tf.constant([text]))["input_ids"]
+        assert ids[0].numpy().tolist() == tokenizer.convert_tokens_to_ids(tokens)
+
+
 def test_versions_stand_beside_each_other_and_are_replaced_whole(models, tmp_path, capsys):
     flags = {"model_dir": models["cased"], "do_lower_case": False, "output_dir": tmp_path / "out"}
     for version, length in ((1, 16), (2, 32), (1, 64)):
