@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a checkpoint to start pretraining from of a BERT in a transformers folder.
 #   TRANSFORMERS_DIR=bert-base-cased OUTPUT_DIR=bert_base_cased_checkpoint run_scripts/convert_from_transformers.sh
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

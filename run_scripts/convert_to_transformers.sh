@@ -3,6 +3,7 @@
 #   INIT_CHECKPOINT=model VOCAB_FILE=biobert_v1.0/vocab.txt BERT_CONFIG_FILE=biobert_v1.0/bert_config.json \
 #     OUTPUT_DIR=transformers run_scripts/convert_to_transformers.sh
 # Further flags of convert_to_transformers go behind, for example --dtype=float16.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

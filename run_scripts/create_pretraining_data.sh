@@ -3,6 +3,7 @@
 # again after any interruption, it makes only what is missing.
 #   INPUT_FILE='text/*.txt' VOCAB_FILE=biobert_v1.0/vocab.txt OUTPUT_DIR=tfrecords run_scripts/create_pretraining_data.sh
 # Further flags of create_pretraining_data go behind, for example --do_whole_word_mask.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

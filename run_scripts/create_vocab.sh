@@ -2,6 +2,7 @@
 # Learns a vocabulary from text, for a model trained from scratch. A BioBERT run brings its own.
 #   INPUT_FILE='text/*.txt' OUTPUT_FILE=vocab.txt run_scripts/create_vocab.sh
 # Further flags of create_vocab go behind, for example --min_frequency=5.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

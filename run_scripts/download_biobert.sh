@@ -2,6 +2,7 @@
 # Gets BioBERT v1.0 (PubMed 200K + PMC 270K), 400 MB, into BIOBERT_DIR, and checks that it is whole.
 #   BIOBERT_DIR=biobert_v1.0_pubmed_pmc run_scripts/download_biobert.sh
 # BIOBERT_URL can name another release or a file that you have; BIOBERT_SHA256 is compared if set.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Stage 4: evaluates the latest checkpoint of a run and writes eval_results.txt beside it.
 #   INPUT_FILE=tfrecords/*.tfrecord OUTPUT_DIR=model BERT_CONFIG_FILE=biobert_v1.0/bert_config.json run_scripts/evaluate.sh
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

@@ -2,6 +2,7 @@
 # A SavedModel that takes text, in a numbered folder as TensorFlow Serving reads it.
 #   MODEL_DIR=transformers OUTPUT_DIR=served/clinical_bert run_scripts/export_saved_model.sh
 # A folder with a checkpoint needs --do_lower_case, and BioBERT's --gelu=erf, behind.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

@@ -3,6 +3,7 @@
 #   MODEL_DIR=transformers INPUT_FILE=NOTEEVENTS.csv.gz OUTPUT_FILE=vectors.parquet run_scripts/extract_features.sh
 # A folder with a checkpoint needs --do_lower_case, and BioBERT's --gelu=erf, behind.
 # POOLING= (empty) makes Google's JSON lines of a file with a text on each line.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

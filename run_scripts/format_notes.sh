@@ -3,6 +3,7 @@
 #   NOTES=/data/mimic/NOTEEVENTS.csv.gz OUTPUT_DIR=/data/text run_scripts/format_notes.sh
 # Further flags of data_prep.format_notes can follow as arguments. Run again after an interruption
 # with the same settings, it goes on from where it was.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

@@ -4,6 +4,7 @@
 # archive is looked into before anything of it runs.
 #   run_scripts/install_scispacy_model.sh
 # SCISPACY_MODEL_URL can name a file that you have; SCISPACY_MODEL_SHA256 is compared if set.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

@@ -4,6 +4,7 @@
 #   TRANSFORMERS_DIR=transformers DATA_DIR=mednli OUTPUT_DIR=mednli_runs run_scripts/run_classifier.sh
 # A checkpoint in place of TRANSFORMERS_DIR: INIT_CHECKPOINT=biobert_v1.0 GELU=erf.
 # TASK_NAME=tsv reads train.tsv, dev.tsv and test.tsv. Further flags of run_classifier go behind.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 # shellcheck source=run_scripts/fine_tuning_grid.sh

@@ -4,6 +4,7 @@
 #     run_scripts/run_clinical_bert.sh
 # Every stage can be killed and the same command given again. Further flags go to run_pretraining, for
 # example --precision=mixed_bfloat16.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

@@ -4,6 +4,7 @@
 #   TRANSFORMERS_DIR=transformers DATA_DIR=i2b2_2010 OUTPUT_DIR=i2b2_runs run_scripts/run_ner.sh
 # A checkpoint in place of TRANSFORMERS_DIR: INIT_CHECKPOINT=biobert_v1.0 GELU=erf.
 # Further flags of run_ner go behind, for example --word_labels=published.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 # shellcheck source=run_scripts/fine_tuning_grid.sh

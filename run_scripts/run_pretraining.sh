@@ -3,6 +3,7 @@
 # after any interruption, it goes on from its last checkpoint.
 #   INPUT_FILE=tfrecords/*.tfrecord INIT_CHECKPOINT=biobert_v1.0 OUTPUT_DIR=model run_scripts/run_pretraining.sh
 # Further flags of run_pretraining go behind, for example --precision=mixed_bfloat16.
+set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
