@@ -274,15 +274,22 @@ class _Extraction:
         self._encoder = TextEncoder(self.model, self.values.max_seq_length)
 
     def write_json_lines(self, progress: Progress) -> None:
-        """Writes a line for each text."""
+        """Writes a line for each text.
+
+        Raises:
+          UserError: the input has changed since its texts were counted.
+        """
         windows = (self._cut(text) for text in _texts(self.values, self.path))
+        written = 0
         with atomic_write(self.output, "w") as stream:
             for index, (window, numbers) in enumerate(self._extractor.values(windows)):
                 tokens = [self.model.tokens[piece] for piece in window.input_ids]
                 stream.write(json_line(index, tokens, self.layers, numbers))
+                written = index + 1
                 progress.advance(1)
+            self._require_all(written)
         self._report_cut()
-        _log.info("Wrote %s: %d texts.", self.output, self.count)
+        _log.info("Wrote %s: %d texts.", self.output, written)
 
     def write_vectors(self, progress: Progress) -> None:
         """Writes a vector for each text.
@@ -308,11 +315,7 @@ class _Extraction:
                 written += len(chunk)
                 num_windows += sum(text.num_windows for text in chunk)
                 progress.advance(len(chunk))
-            if written != self.count:
-                raise UserError(
-                    f"{self.path}: held {self.count} texts at first and {written} later; expected "
-                    "a file that does not change while it is read"
-                )
+            self._require_all(written)
         self._report_cut()
         _log.info(
             "Wrote %s: %d texts in %d windows, vectors of %d numbers.",
@@ -333,6 +336,13 @@ class _Extraction:
         self.cut_texts += lost > 0
         self.cut_pieces += lost
         return window
+
+    def _require_all(self, written: int) -> None:
+        if written != self.count:
+            raise UserError(
+                f"{self.path}: held {self.count} texts at first and {written} later; expected a "
+                "file that can be read twice and does not change meanwhile"
+            )
 
     def _report_cut(self) -> None:
         if self.cut_texts:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bert_clinical import feature_extraction, feature_files
+from bert_clinical import extract_features, feature_extraction, feature_files
 from bert_clinical.pretrained_model import load_from_checkpoint
 from bert_clinical.text_windows import Text, TextEncoder, read_lines
 from bert_clinical.tokenization import FullTokenizer
@@ -368,6 +368,19 @@ def test_mistakes_are_one_line(lines, notes, folder, tmp_path, capsys):
         assert_one_line_error(result, status, *fragments)
         assert PLANTED not in result.stdout + result.stderr
         assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.npy", "out.parquet"])
+def test_an_input_that_is_gone_the_second_time(lines, folder, tmp_path, capsys, monkeypatch, name):
+    reads = iter([[Text("0", PLANTED), Text("1", PLANTED)], [Text("0", PLANTED)]])
+    monkeypatch.setattr(extract_features, "read_lines", lambda _: next(reads))
+    result = run_here(
+        capsys, MODULE, model_dir=folder, input_file=lines, output_file=tmp_path / name,
+        layers="-1", pooling=None if name == "out.jsonl" else "mean",
+    )  # fmt: skip
+    assert_one_line_error(result, 1, "2 texts at first and 1 later")
+    assert PLANTED not in result.stdout + result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["lines.txt"]
 
 
 def test_a_full_disk_leaves_nothing(notes, folder, tmp_path, capsys, monkeypatch):
