@@ -83,21 +83,23 @@ class TrainingLog:
         self._rows, self._window_begin = [], now
         self._record(step, "training", values)
         left = (now - self._begin) / (step - self._first_step) * (options.num_train_steps - step)
-        line = (
-            f"loss {values['loss']:.4f} (masked LM {values['masked_lm_loss']:.4f}, "
-            f"accuracy {values['masked_lm_accuracy']:.4f}; "
-            f"next sentence {values['next_sentence_loss']:.4f}, "
-            f"accuracy {values['next_sentence_accuracy']:.4f}), "
-            f"learning rate {values['learning_rate']:.3g}, "
-            f"{values['tokens_per_second']:,.0f} tokens/s"
-        )
         if self._bar is not None:
-            self._bar.set_postfix_str(line, refresh=False)
-        else:
-            _log.info(
-                "step %s of %s: %s, %s left", f"{step:,}", f"{options.num_train_steps:,}", line,
-                format_seconds(left),
-            )  # fmt: skip
+            # Short, so that a terminal of 120 columns shows all of it.
+            self._bar.set_postfix_str(
+                f"LM {values['masked_lm_loss']:.3f} {values['masked_lm_accuracy']:.1%}, "
+                f"NSP {values['next_sentence_loss']:.3f} {values['next_sentence_accuracy']:.1%}, "
+                f"lr {values['learning_rate']:.2g}, {values['tokens_per_second']:,.0f} tokens/s",
+                refresh=False,
+            )
+            return
+        _log.info(
+            "step %s of %s: loss %.4f (masked LM %.4f, accuracy %.4f; next sentence %.4f, "
+            "accuracy %.4f), learning rate %.3g, %s tokens/s, %s left",
+            f"{step:,}", f"{options.num_train_steps:,}", values["loss"], values["masked_lm_loss"],
+            values["masked_lm_accuracy"], values["next_sentence_loss"],
+            values["next_sentence_accuracy"], values["learning_rate"],
+            f"{values['tokens_per_second']:,.0f}", format_seconds(left),
+        )  # fmt: skip
 
     def held_out(self, step: int, values: Mapping[str, Any]) -> None:
         """Takes the results of an evaluation on held-out data."""
