@@ -65,13 +65,12 @@ step "5/7 and 6/7 Pretraining, then evaluation on the held-out patients"
   --output_dir="$OUTPUT_DIR/model" --do_train --do_eval \
   --max_seq_length="$MAX_SEQ_LENGTH" --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" \
   --train_batch_size=32 --learning_rate=1e-3 --num_train_steps="$NUM_TRAIN_STEPS" \
-  --num_warmup_steps=$((NUM_TRAIN_STEPS / 10)) --save_checkpoints_steps=100 \
-  --iterations_per_loop=50 --max_eval_steps=20 --gelu=erf
+  --num_warmup_steps=100 --save_checkpoints_steps=100 --eval_batch_size=32 --max_eval_steps=20
 
 step "7/7 The model for transformers"
 "$PYTHON" -m bert_clinical.convert_to_transformers --init_checkpoint="$OUTPUT_DIR/model" \
   --bert_config_file="$OUTPUT_DIR/bert_config.json" --vocab_file="$OUTPUT_DIR/vocab.txt" \
-  --do_lower_case=False --gelu=erf --output_dir="$OUTPUT_DIR/transformers"
+  --do_lower_case=False --output_dir="$OUTPUT_DIR/transformers"
 
 cat <<END
 
