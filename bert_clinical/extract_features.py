@@ -24,9 +24,12 @@ from bert_clinical.feature_files import VECTOR_SUFFIXES, json_line, row_ids_file
 from bert_clinical.model_flags import (
     define_checkpoint_options,
     define_model_dir,
+    given_case,
     load_from_model_dir,
+    load_named_checkpoint,
+    require_positions,
 )
-from bert_clinical.pretrained_model import PretrainedModel, load_from_checkpoint
+from bert_clinical.pretrained_model import PretrainedModel
 from bert_clinical.text_windows import Text, TextEncoder, TextWindows, Window, read_lines
 from data_prep import program
 from data_prep.atomic_files import atomic_write
@@ -227,24 +230,18 @@ def _texts(values: ProgramFlags, path: Path) -> Iterator[Text]:
 
 def _load_model(values: ProgramFlags) -> PretrainedModel:
     if values.model_dir:
-        given = values.do_lower_case if values["do_lower_case"].present else None
-        return load_from_model_dir(values, do_lower_case=given)
-    return load_from_checkpoint(
+        return load_from_model_dir(values, do_lower_case=given_case(values))
+    return load_named_checkpoint(
+        values,
         init_checkpoint=values.init_checkpoint,
-        bert_config_file=require_readable_file(values.bert_config_file, "bert_config_file"),
-        vocab_file=require_readable_file(values.vocab_file, "vocab_file"),
+        bert_config_file=values.bert_config_file,
+        vocab_file=values.vocab_file,
         do_lower_case=values.do_lower_case,
-        gelu=values.gelu,
-        check_case=values.check_case,
     )
 
 
 def _check_model(values: ProgramFlags, model: PretrainedModel, layers: list[int]) -> None:
-    if values.max_seq_length > model.config.max_position_embeddings:
-        raise UserError(
-            f"--max_seq_length is {values.max_seq_length}, but the model takes "
-            f"{model.config.max_position_embeddings} positions at most"
-        )
+    require_positions(values, model)
     depth = model.config.num_hidden_layers
     for layer in layers:
         if not -depth <= layer < depth:

@@ -11,7 +11,7 @@ from bert_clinical.pretrained_model import (
     load_from_checkpoint,
     load_from_transformers,
 )
-from data_prep.program import ProgramFlags, UsageError, require_readable_file
+from data_prep.program import ProgramFlags, UsageError, UserError, require_readable_file
 
 
 def define_model_dir(values: ProgramFlags) -> None:
@@ -76,12 +76,50 @@ def load_from_model_dir(
         raise UsageError(
             "--do_lower_case is needed for a checkpoint; False for a cased model such as BioBERT"
         )
-    return load_from_checkpoint(
+    return load_named_checkpoint(
+        values,
         init_checkpoint=str(folder),
-        bert_config_file=require_readable_file(config_file, "bert_config_file"),
+        bert_config_file=config_file,
+        vocab_file=vocab_file,
+        do_lower_case=do_lower_case,
+        heads=heads,
+    )
+
+
+def load_named_checkpoint(
+    values: ProgramFlags,
+    *,
+    init_checkpoint: str,
+    bert_config_file: str | Path,
+    vocab_file: str | Path,
+    do_lower_case: bool,
+    heads: bool = False,
+) -> PretrainedModel:
+    """Reads a checkpoint with its config and vocabulary, under `gelu` and `check_case` of flags.
+
+    Raises:
+      UserError: a file is missing, or they do not belong together.
+    """
+    return load_from_checkpoint(
+        init_checkpoint=init_checkpoint,
+        bert_config_file=require_readable_file(bert_config_file, "bert_config_file"),
         vocab_file=require_readable_file(vocab_file, "vocab_file"),
         do_lower_case=do_lower_case,
         gelu=values.gelu,
         check_case=values.check_case,
         heads=heads,
     )
+
+
+def given_case(values: ProgramFlags) -> bool | None:
+    """Returns `do_lower_case` if it stands on the command line, else None."""
+    return values.do_lower_case if values["do_lower_case"].present else None
+
+
+def require_positions(values: ProgramFlags, model: PretrainedModel) -> None:
+    """Raises `UserError` if `max_seq_length` is more than the model has positions for."""
+    if values.max_seq_length > model.config.max_position_embeddings:
+        raise UserError(
+            f"--max_seq_length is {values.max_seq_length}, but the model takes "
+            f"{model.config.max_position_embeddings} positions at most"
+        )

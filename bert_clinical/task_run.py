@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bert_clinical import task_folder
-from bert_clinical.pretrained_model import (
-    PretrainedModel,
-    load_from_checkpoint,
-    load_from_transformers,
-)
+from bert_clinical.model_flags import given_case, load_named_checkpoint, require_positions
+from bert_clinical.pretrained_model import PretrainedModel, load_from_transformers
 from bert_clinical.task_data import Encoded
-from data_prep.program import ProgramFlags, UserError, require_readable_file
+from data_prep.program import ProgramFlags, UserError
 
 if TYPE_CHECKING:
     from bert_clinical.task_model import TaskModel
@@ -111,7 +108,7 @@ def run_task(values: ProgramFlags, task: Task) -> None:
     test = task.read("test", labelled=False) if values.do_predict else None
     if model_dir is not None:
         found = task_folder.load_fine_tuned(
-            model_dir, task.architecture, do_lower_case=_given_case(values)
+            model_dir, task.architecture, do_lower_case=given_case(values)
         )
         model, labels = found.pretrained, list(found.labels)
     else:
@@ -272,30 +269,20 @@ def _model_dir(values: ProgramFlags) -> Path | None:
     return folder
 
 
-def _given_case(values: ProgramFlags) -> bool | None:
-    """Returns `do_lower_case` if it stands on the command line."""
-    return values.do_lower_case if values["do_lower_case"].present else None
-
-
 def _load_pretrained(values: ProgramFlags) -> PretrainedModel:
     if values.transformers_dir:
         folder = Path(values.transformers_dir)
-        return load_from_transformers(folder, do_lower_case=_given_case(values))
-    return load_from_checkpoint(
+        return load_from_transformers(folder, do_lower_case=given_case(values))
+    return load_named_checkpoint(
+        values,
         init_checkpoint=values.init_checkpoint,
-        bert_config_file=require_readable_file(values.bert_config_file, "bert_config_file"),
-        vocab_file=require_readable_file(values.vocab_file, "vocab_file"),
+        bert_config_file=values.bert_config_file,
+        vocab_file=values.vocab_file,
         do_lower_case=values.do_lower_case,
-        gelu=values.gelu,
-        check_case=values.check_case,
     )
 
 
 def _check_model(values: ProgramFlags, model: PretrainedModel, *, per_token: bool) -> None:
-    if values.max_seq_length > model.config.max_position_embeddings:
-        raise UserError(
-            f"--max_seq_length is {values.max_seq_length}, but the model takes "
-            f"{model.config.max_position_embeddings} positions at most"
-        )
+    require_positions(values, model)
     if not per_token and not any(name.startswith("bert/pooler/") for name in model.weights):
         _log.info("%s: has no pooler; training starts it afresh.", model.source)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 import textwrap
 import traceback
@@ -30,6 +31,9 @@ _log = logging.getLogger(__name__)
 EXIT_DATA_ERROR = 1
 EXIT_USAGE_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+_HELP = ("--help", "-help", "--helpfull", "--helpshort")
 
 
 class UserError(Exception):
@@ -45,6 +49,10 @@ class UsageError(UserError):
     """The command line is at fault: shown as one line, exit status 2."""
 
     exit_status = EXIT_USAGE_ERROR
+
+
+class Terminated(BaseException):
+    """SIGTERM was received: what is half done is tidied up as at Ctrl-C."""
 
 
 class ProgramFlags(flags.FlagValues):
@@ -95,7 +103,11 @@ def run(
     main: Callable[[ProgramFlags], int | None],
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
-    """Parses the command line, runs `main` and ends the process with its exit status."""
+    """Parses the command line, runs `main` and ends the process with its exit status.
+
+    SIGTERM becomes `Terminated` in `main`, as SIGINT becomes KeyboardInterrupt.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run_to_exit_status(description, define_flags, main, argv))
 
 
@@ -122,11 +134,11 @@ def run_to_exit_status(
     define_flags(values)
     if "help" not in values:
         flags.DEFINE_boolean("help", False, "Print this page.", flag_values=values)
-    if any(argument in ("--help", "-help", "--helpfull", "--helpshort") for argument in arguments):
-        print(values.help_text(module, description or ""))  # noqa: T201
-        return 0
     _set_up_output()
     try:
+        if any(argument in _HELP for argument in arguments):
+            print(values.help_text(module, description or ""), flush=True)  # noqa: T201
+            return 0
         stray = values([name, *arguments])[1:]
         if stray:
             raise UsageError(
@@ -141,6 +153,8 @@ def run_to_exit_status(
         return _fail(name, str(error), error.exit_status)
     except KeyboardInterrupt:
         return _fail(name, "interrupted", EXIT_INTERRUPTED)
+    except Terminated:
+        return _fail(name, "terminated", EXIT_TERMINATED)
     except BrokenPipeError:
         # The reader of standard output went away (`| head`); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -233,6 +247,10 @@ def _set_up_output() -> None:
     root.setLevel(logging.WARNING)
     for package in ("bert_clinical", "data_prep", "__main__"):
         logging.getLogger(package).setLevel(logging.INFO)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
 
 
 def _fail(name: str, message: str, status: int) -> int:

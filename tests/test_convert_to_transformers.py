@@ -11,9 +11,8 @@ import pytest
 
 from bert_clinical import checkpoint
 from data_prep.atomic_files import sha256_of_file
-from tests.conversion_programs import run_here
 from tests.golden_data import golden
-from tests.programs import assert_one_line_error, assert_success, run_program
+from tests.programs import assert_one_line_error, assert_success, run_here, run_program
 
 MODULE = "bert_clinical.convert_to_transformers"
 DATA = ".data-00000-of-00001"

@@ -20,9 +20,8 @@ from bert_clinical.modeling import BertModel
 from bert_clinical.pretrained_model import PretrainedModel, load_from_checkpoint
 from bert_clinical.quiet_tensorflow import tf
 from bert_clinical.tokenization import FullTokenizer
-from tests.conversion_programs import run_here
 from tests.golden_data import SHARED_NOTES, golden
-from tests.programs import assert_one_line_error, assert_success, run_program
+from tests.programs import assert_one_line_error, assert_success, run_here, run_program
 
 MODULE = "bert_clinical.export_saved_model"
 MAX_SEQ_LENGTH = 64

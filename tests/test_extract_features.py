@@ -14,9 +14,8 @@ from bert_clinical import extract_features, feature_extraction, feature_files
 from bert_clinical.pretrained_model import load_from_checkpoint
 from bert_clinical.text_windows import Text, TextEncoder, read_lines
 from bert_clinical.tokenization import FullTokenizer
-from tests.conversion_programs import run_here
 from tests.golden_data import golden
-from tests.programs import assert_one_line_error, assert_success, run_program
+from tests.programs import assert_one_line_error, assert_success, run_here, run_program
 from tests.test_transformers_conversion import save_odd_model, to_transformers
 
 transformers = pytest.importorskip("transformers")

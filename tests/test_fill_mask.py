@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conversion_programs import run_here
 from tests.golden_data import golden
-from tests.programs import assert_one_line_error, assert_success, run_program
+from tests.programs import assert_one_line_error, assert_success, run_here, run_program
 from tests.test_transformers_conversion import save_odd_model, to_transformers
 
 transformers = pytest.importorskip("transformers")

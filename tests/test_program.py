@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from absl import flags
 
 from data_prep import atomic_files, program, progress
+from tests.programs import ROOT
 
 PLANTED = "zebrafinch"
 
@@ -99,6 +102,43 @@ def test_help_lists_flags_under_their_sections_in_order(capsys) -> None:
     ]
     assert [shown.index(part) for part in parts] == sorted(shown.index(part) for part in parts)
     assert "(default: 3)" in shown
+
+
+def test_help_into_a_pipe_that_nobody_reads_is_quiet() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        result = subprocess.run(
+            [sys.executable, "-m", "data_prep.format_notes", "--help"],
+            stdout=nobody, stderr=subprocess.PIPE, cwd=ROOT,
+        )  # fmt: skip
+    assert result.stderr == b""
+
+
+def test_a_terminated_program_tidies_up(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from data_prep import atomic_files, program\n"
+        "def main(values):\n"
+        "    with atomic_files.atomic_write(sys.argv[1], 'w') as stream:\n"
+        "        stream.write('half')\n"
+        "        print('writing', flush=True)\n"
+        "        time.sleep(60)\n"
+        "program.run('', lambda values: None, main, [])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    assert list(tmp_path.iterdir())
+    process.terminate()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert len(said.splitlines()) == 1
+    assert "terminated" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_flags_can_stand_in_a_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bert_clinical import run_classifier, task_folder
-from data_prep import program
-from tests.fine_tuning_data import PLANTED, entailment_rows, from_checkpoint, write_mednli
+from bert_clinical import task_folder
+from tests.fine_tuning_data import (
+    PLANTED,
+    entailment_rows,
+    from_checkpoint,
+    results_of,
+    write_mednli,
+)
 from tests.golden_data import golden
-from tests.programs import arguments, assert_success, run_program
+from tests.programs import assert_success, exit_status_here, run_program
 
 SETTINGS = {
     "task_name": "MedNLI", "max_seq_length": 48, "learning_rate": 3e-4, "train_batch_size": 8,
@@ -21,10 +27,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def run(**flags: Any) -> int:
-    return program.run_to_exit_status(
-        run_classifier.__doc__, run_classifier.define_flags, run_classifier.main, arguments(**flags)
-    )
+run = functools.partial(exit_status_here, "bert_clinical.run_classifier")
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +46,6 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     assert status == 0
     return folder
-
-
-def results_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "eval_results.json").read_text())
 
 
 def test_learns_the_task(trained: Path) -> None:

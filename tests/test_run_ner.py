@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bert_clinical import ner_data, run_ner
+from bert_clinical import ner_data
 from bert_clinical.scores import entity_scores
-from data_prep import program
-from tests.fine_tuning_data import PLANTED, from_checkpoint, write_conll
-from tests.programs import arguments, assert_success, run_program
+from tests.fine_tuning_data import PLANTED, from_checkpoint, results_of, write_conll
+from tests.programs import assert_success, exit_status_here, run_program
 
 SETTINGS = {
     "task_name": "i2b2_2010", "max_seq_length": 48, "learning_rate": 1e-3, "train_batch_size": 8,
@@ -21,10 +20,7 @@ SETTINGS = {
 LABELS = ["O", "B-problem", "I-problem", "B-treatment", "I-treatment"]
 
 
-def run(**flags: Any) -> int:
-    return program.run_to_exit_status(
-        run_ner.__doc__, run_ner.define_flags, run_ner.main, arguments(**flags)
-    )
+run = functools.partial(exit_status_here, "bert_clinical.run_ner")
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +35,6 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ner") / "out"
     assert run(**from_checkpoint(), **SETTINGS, data_dir=data, output_dir=folder, do_eval=True) == 0
     return folder
-
-
-def results_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "eval_results.json").read_text())
 
 
 def true_labels(path: Path) -> list[str]:
