@@ -18,7 +18,13 @@ from absl import flags
 
 from data_prep import manifest, note_reader, note_sources, program, work_shards
 from data_prep.note_selection import ALL_CATEGORIES, NoteSelection, Survey, file_stems
-from data_prep.pretraining_text import HELD_OUT_SUFFIX, FormattedBatch, NoteFormatter, NoteToFormat
+from data_prep.pretraining_text import (
+    HELD_OUT_SUFFIX,
+    FormattedBatch,
+    NoteFormatter,
+    NoteToFormat,
+    file_names,
+)
 from data_prep.program import ProgramFlags, UsageError, UserError
 from data_prep.progress import Progress
 from data_prep.work_shards import WorkFolder, WorkShard
@@ -114,7 +120,8 @@ def define_flags(values: ProgramFlags) -> None:
     flags.DEFINE_integer(
         "num_shards",
         1,
-        "Write each category as so many files, <category>-00000-of-0000N.txt and so on.",
+        "Write each category as so many files, <category>-00000-of-0000N.txt and so on. A hash of "
+        "its text decides to which a note goes.",
         lower_bound=1,
         upper_bound=99999,
         flag_values=values,
@@ -326,8 +333,8 @@ def _duplicate_finder(deduplicate: str, threshold: float) -> Callable[[str], boo
 def _require_free_names(output_dir: Path, categories: Sequence[str], num_shards: int) -> None:
     for stem in file_stems(categories):
         for name in (
-            *work_shards.file_names(stem, num_shards),
-            *work_shards.file_names(stem + HELD_OUT_SUFFIX, num_shards),
+            *file_names(stem, num_shards),
+            *file_names(stem + HELD_OUT_SUFFIX, num_shards),
         ):
             if (output_dir / name).exists():
                 raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -23,12 +24,26 @@ class NoteToFormat(NamedTuple):
     text: str
 
 
+class Document(NamedTuple):
+    """A note as it stands in a text file.
+
+    Attributes:
+      stem: the start of the file's name.
+      shard_key: what decides to which of the stem's files it goes, see `shard_key`.
+      text: its lines, with the blank one that ends it.
+    """
+
+    stem: str
+    shard_key: int
+    text: str
+
+
 class FormattedBatch(NamedTuple):
     """A batch of notes as text.
 
     Attributes:
-      content: UTF-8 lines of JSON: the batch's `TextStatistics`, then for each note that gave text
-        the stem of its file and its document.
+      content: UTF-8 lines of JSON: the batch's `TextStatistics`, then a `Document` for each note
+        that gave text.
       notes: notes in the batch, whether they gave text or not.
       words: words written.
     """
@@ -57,6 +72,13 @@ class NoteFormatter:
 
     def __call__(self, notes: Sequence[NoteToFormat]) -> FormattedBatch:
         """Formats a batch; the text of a note does not depend on the others."""
+        statistics, documents = self.format(notes)
+        parts = [statistics.to_json(), *documents]
+        content = "".join(json.dumps(part, ensure_ascii=False) + "\n" for part in parts)
+        return FormattedBatch(content.encode(), len(notes), statistics.total()["words"])
+
+    def format(self, notes: Sequence[NoteToFormat]) -> tuple[TextStatistics, list[Document]]:
+        """Returns what is counted about a batch, and the documents of the notes that gave text."""
         statistics = TextStatistics()
         sections_of: list[list[str] | None] = []
         for note in notes:
@@ -68,7 +90,6 @@ class NoteFormatter:
                 sections_of.append(None)
         split = iter(self._splitter.split([s for sections in sections_of for s in sections or ()]))
         documents = []
-        words = 0
         for note, sections in zip(notes, sections_of, strict=True):
             if sections is None:
                 continue
@@ -76,18 +97,33 @@ class NoteFormatter:
             if not any(lines):
                 statistics.drop_note(note.category, "no sentence")
                 continue
-            words += statistics.add_note(note.category, note.held_out, sections, lines)
+            statistics.add_note(note.category, note.held_out, sections, lines)
             stem = file_stem(note.category) + HELD_OUT_SUFFIX * note.held_out
-            documents.append([stem, to_document(lines)])
-        parts = [statistics.to_json(), *documents]
-        content = "".join(json.dumps(part, ensure_ascii=False) + "\n" for part in parts)
-        return FormattedBatch(content.encode(), len(notes), words)
+            documents.append(Document(stem, shard_key(note.text), to_document(lines)))
+        return statistics, documents
 
 
 def to_document(lines_of_sections: Iterable[Iterable[str]]) -> str:
     """Returns a note as it stands in the file, with the blank line that ends it."""
     lines = [line for lines in lines_of_sections for line in lines]
     return "\n".join([*lines, "", ""])
+
+
+def shard_key(text: str) -> int:
+    """Returns a hash of a note's text, whose remainder by the number of files chooses its file.
+
+    It follows from the text alone, so that a note goes to the same file in every run, whatever
+    stands before it and whoever formats it.
+    """
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def file_names(stem: str, num_shards: int) -> list[str]:
+    """Returns the names of the text files of one stem."""
+    if num_shards == 1 or stem.endswith(HELD_OUT_SUFFIX):
+        return [f"{stem}.txt"]
+    return [f"{stem}-{shard:05d}-of-{num_shards:05d}.txt" for shard in range(num_shards)]
 
 
 def file_stem(category: str) -> str:

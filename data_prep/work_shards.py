@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep import atomic_files
-from data_prep.pretraining_text import HELD_OUT_SUFFIX, NoteToFormat
+from data_prep.pretraining_text import Document, NoteToFormat, file_names
 from data_prep.program import UserError
 from data_prep.text_statistics import TextStatistics
 
@@ -146,7 +146,8 @@ class WorkFolder:
     def assemble(self, num_shards: int) -> tuple[list[TextFile], TextStatistics]:
         """Puts the work shards together; the text files appear when all of them are complete.
 
-        Note k of a file stem goes to its file k modulo `num_shards`; held-out notes go to one file.
+        A document goes to the file of its stem that its shard key chooses, in the order of the
+        input; held-out notes go to one file.
 
         Returns:
           The files that stand there now, by name, and the counts of the whole.
@@ -157,8 +158,7 @@ class WorkFolder:
                 with self._done[number].open(encoding="utf-8", newline="\n") as lines:
                     statistics.add(TextStatistics.from_json(json.loads(next(lines))))
                     for line in lines:
-                        stem, document = json.loads(line)
-                        files.add(stem, document, num_shards)
+                        files.add(Document(*json.loads(line)), num_shards)
             if not statistics.counts:
                 raise UserError(
                     "no note gave any text: sections or sentences were found in none; check the "
@@ -181,20 +181,19 @@ class _TextFiles:
         self._pending: dict[str, list[str]] = {}
         self._pending_characters = 0
         self._notes: Counter[str] = Counter()
-        self._notes_of_stem: Counter[str] = Counter()
         self._hashes: dict[str, Any] = {}
         self._sizes: Counter[str] = Counter()
 
-    def add(self, stem: str, document: str, num_shards: int) -> None:
+    def add(self, document: Document, num_shards: int) -> None:
+        stem = document.stem
         if stem not in self._names:
             self._names[stem] = file_names(stem, num_shards)
             self._pending.update((name, []) for name in self._names[stem])
         names = self._names[stem]
-        name = names[self._notes_of_stem[stem] % len(names)]
-        self._notes_of_stem[stem] += 1
+        name = names[document.shard_key % len(names)]
         self._notes[name] += 1
-        self._pending[name].append(document)
-        self._pending_characters += len(document)
+        self._pending[name].append(document.text)
+        self._pending_characters += len(document.text)
         if self._pending_characters >= _BUFFERED_CHARACTERS:
             self._flush()
 
@@ -228,13 +227,6 @@ class _TextFiles:
     def __exit__(self, *exception: object) -> None:
         for name in self._pending:
             atomic_files.partial_path(self._folder / name).unlink(missing_ok=True)
-
-
-def file_names(stem: str, num_shards: int) -> list[str]:
-    """Returns the names of the text files of one stem."""
-    if num_shards == 1 or stem.endswith(HELD_OUT_SUFFIX):
-        return [f"{stem}.txt"]
-    return [f"{stem}-{shard:05d}-of-{num_shards:05d}.txt" for shard in range(num_shards)]
 
 
 def require_same_settings(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 
 from data_prep import deduplication
-from data_prep.deduplication import ExactDuplicates, NearDuplicates
+from data_prep.deduplication import ExactDuplicates, NearDuplicates, Signatures
 
 WORDS = [f"word{number}" for number in range(3000)]
 
@@ -61,6 +62,50 @@ def test_answers_stay_when_the_index_is_merged(monkeypatch) -> None:
     monkeypatch.setattr(deduplication, "_SIGNATURES_IN_BLOCK", 16)
     assert list(map(NearDuplicates(0.8).is_duplicate, stream)) == expected
     assert sum(expected) == 90
+
+
+def chains(seed: int) -> list[str]:
+    """Notes in families whose members are ever further from the first, and others, in any order."""
+    rng = random.Random(seed)
+    stream = notes(6, seed + 1000)
+    for text in notes(12, seed):
+        for step in range(rng.randint(1, 9)):
+            stream.append(text)
+            text = altered(text, rng.choice([0, 1, 5, 15]), seed * 100 + step)
+    rng.shuffle(stream)
+    return stream
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_the_first_of_a_band_stands_for_it_however_often_the_index_is_merged(
+    monkeypatch, threshold: float
+) -> None:
+    for seed in range(8):
+        stream = chains(seed)
+        expected = list(map(NearDuplicates(threshold).is_duplicate, stream))
+        assert 0 < sum(expected) < len(stream)
+        with monkeypatch.context() as patch:
+            patch.setattr(deduplication, "_NOTES_BEFORE_MERGE", 3)
+            assert list(map(NearDuplicates(threshold).is_duplicate, stream)) == expected
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_texts_that_share_no_key_can_be_left_out(monkeypatch, threshold: float) -> None:
+    monkeypatch.setattr(deduplication, "_NOTES_BEFORE_MERGE", 3)
+    make = Signatures(threshold)
+    for seed in range(8):
+        signatures = [make(text) for text in chains(seed)]
+        counts = Counter(
+            key for signature in signatures for key in enumerate(signature.keys.tolist())
+        )
+        colliding = [any(counts[key] > 1 for key in enumerate(s.keys.tolist())) for s in signatures]
+        assert 0 < sum(colliding) < len(colliding)
+        expected = list(map(NearDuplicates(threshold).decide, signatures))
+        few = NearDuplicates(threshold)
+        assert expected == [
+            collides and few.decide(signature)
+            for collides, signature in zip(colliding, signatures, strict=True)
+        ]
 
 
 def test_threshold_of_one_wants_the_same_shingles() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.note_selection import is_held_out
-from data_prep.pretraining_text import file_stem
+from data_prep.pretraining_text import file_stem, shard_key
 from tests.format_notes_program import (
     RULES,
     SPACY_MODEL,
@@ -89,9 +89,39 @@ def test_all_categories_in_shards_hold_every_note_once(tmp_path: Path, capfd) ->
     for stem in ("discharge_summary", "nursing_other", "physician"):
         whole = documents(tmp_path / "out1" / f"{stem}.txt")
         assert len(whole) == sum(file_stem(category) == stem for _, category, _, _ in notes)
+        key_of = {
+            document: shard_key(text)
+            for document in whole
+            for *_, text in notes
+            if document.split("Patient")[1].split()[0] == text.split("Patient")[1].split()[0]
+        }
         for shard in range(3):
             part = tmp_path / "out3" / f"{stem}-{shard:05d}-of-00003.txt"
-            assert documents(part) == whole[shard::3]
+            assert documents(part) == [d for d in whole if key_of[d] % 3 == shard]
+
+
+def test_a_note_goes_to_the_same_shard_whatever_stands_before_it(tmp_path: Path, capfd) -> None:
+    notes = made_up_notes(40)
+    where = []
+    for name, some in (("all", notes), ("few", notes[13:])):
+        source = write_notes(tmp_path / f"{name}.csv", some)
+        status, _, _ = run(
+            capfd, input_file=source, output_dir=tmp_path / name, category="all", num_shards=4,
+            **RULES,
+        )  # fmt: skip
+        assert status == 0
+        where.append(
+            {d: path.name for path in (tmp_path / name).glob("*.txt") for d in documents(path) if d}
+        )
+    assert len(where[1]) == 27
+    assert where[1].items() <= where[0].items()
+
+
+def test_shard_keys_are_fixed_for_all_time() -> None:
+    assert [shard_key(text) for text in ("", "a", "µ \ud800")] == SHARD_KEYS
+
+
+SHARD_KEYS = [16476032584258269876, 4681665781835383343, 4109550320346809753]
 
 
 def test_file_stem() -> None:

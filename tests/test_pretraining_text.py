@@ -8,7 +8,7 @@ import random
 import pytest
 
 from data_prep import pretraining_text, text_statistics
-from data_prep.pretraining_text import NoteFormatter, NoteToFormat
+from data_prep.pretraining_text import Document, NoteFormatter, NoteToFormat
 from data_prep.text_statistics import TextStatistics
 
 
@@ -18,9 +18,9 @@ def formatter(section_rules: str = "fixed") -> NoteFormatter:
     )
 
 
-def parts(content: bytes) -> tuple[TextStatistics, list[list[str]]]:
+def parts(content: bytes) -> tuple[TextStatistics, list[Document]]:
     first, *documents = [json.loads(line) for line in content.decode().split("\n")[:-1]]
-    return TextStatistics.from_json(first), documents
+    return TextStatistics.from_json(first), [Document(*document) for document in documents]
 
 
 def test_one_sentence_a_line_and_a_blank_line_after_the_note() -> None:
@@ -32,14 +32,14 @@ def test_one_sentence_a_line_and_a_blank_line_after_the_note() -> None:
         ]
     )
     statistics, documents = parts(batch.content)
-    stem, text = documents[0]
+    stem, _, text = documents[0]
     assert stem == "discharge_summary"
     assert text.endswith("He came.\nHe went home.\n\n")
     assert "\n\n" not in text[:-2]
-    assert documents[1][0] == "nursing_other.held_out"
+    assert documents[1].stem == "nursing_other.held_out"
     assert len(documents) == 2
     assert batch.notes == 3
-    assert batch.words == len(text.split()) + len(documents[1][1].split())
+    assert batch.words == len(text.split()) + len(documents[1].text.split())
     assert statistics.dropped == {"Nursing/other": {"no sentence": 1}}
     assert statistics.total(held_out=True)["notes"] == 1
     assert statistics.total()["words"] == batch.words
@@ -54,7 +54,7 @@ def test_a_note_that_the_published_rules_lose_is_counted(monkeypatch) -> None:
     monkeypatch.setattr(pretraining_text.sectioning, "split_sections", split)
     notes = [NoteToFormat("A", False, text) for text in ("One.", "lost", "Two.")]
     statistics, documents = parts(formatter("published")(notes).content)
-    assert [text for _, text in documents] == ["One.\n\n", "Two.\n\n"]
+    assert [document.text for document in documents] == ["One.\n\n", "Two.\n\n"]
     assert statistics.dropped == {"A": {"sectioning failed": 1}}
 
 
