@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20)
     values = parser.parse_args()
     size = SIZES[values.size]
-    step = ours(size, random_batch(size), jit_compile=False)
+    step = ours(size, random_batch(size))
     for _ in range(2):
         step()
 

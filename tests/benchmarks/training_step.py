@@ -1,21 +1,36 @@
-"""Seconds of a training step: ours against transformers' BertForPreTraining in PyTorch.
+"""Seconds of a training step: ours, transformers' BertForPreTraining in PyTorch, and Google's.
 
-    python -m tests.benchmarks.training_step [--sizes small,base] [--steps 9] [--ours jit,plain]
+    python -m tests.benchmarks.training_step [--sizes small,base] [--steps 9] [--programs ours,...]
+        [--google_repository BERT --google_python PYTHON]
 
 All train on the same random batch, with dropout 0.1, clipping and AdamW, in float32: PyTorch with
-predictions at 20 gathered positions, PyTorch as its class computes it (logits everywhere), ours.
-The contenders take turns step by step, so that a busy machine is unfair to none.
+predictions at 20 gathered positions, PyTorch as its class computes it (logits everywhere), ours
+with both forms of GELU (PyTorch computes the erf form, Google's code the tanh form), ours compiled
+by XLA, and Google's own graph. Each has a process of its own; they take turns step by step, so that
+a busy machine is unfair to none.
+
+Google's graph needs a clone of its code and an interpreter that has the TensorFlow of its time:
+
+    git clone https://github.com/google-research/bert BERT
+    python3.11 -m venv TF215 && TF215/bin/pip install "tensorflow-cpu==2.15.*" "numpy<2"
+
+and then --google_repository=BERT --google_python=TF215/bin/python.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+
+from tests.benchmarks.step_server import StepClient, Timing, serve
 
 VOCAB, LENGTH, PREDICTIONS = 28996, 128, 20
 
@@ -98,7 +113,9 @@ def pytorch(size: Size, batch: dict[str, np.ndarray], *, gathered: bool) -> Step
     return step
 
 
-def ours(size: Size, batch: dict[str, np.ndarray], *, jit_compile: bool) -> Step:
+def ours(
+    size: Size, batch: dict[str, np.ndarray], *, jit_compile: bool = False, gelu: str = "erf"
+) -> Step:
     from bert_clinical import optimization
     from bert_clinical.bert_config import BertConfig
     from bert_clinical.modeling import create_variables
@@ -112,7 +129,7 @@ def ours(size: Size, batch: dict[str, np.ndarray], *, jit_compile: bool) -> Step
     )  # fmt: skip
     variables = create_variables(config, random_seed=1)
     training_step = TrainingStep(
-        PretrainingModel(config, gelu="erf"),
+        PretrainingModel(config, gelu=gelu),
         StepSettings(learning_rate=5e-5, num_train_steps=100000, num_warmup_steps=0, random_seed=1),
         variables=variables,
         slots=optimization.create_slots(variables),
@@ -131,41 +148,89 @@ def ours(size: Size, batch: dict[str, np.ndarray], *, jit_compile: bool) -> Step
     return step
 
 
-def contenders(size: Size, which: list[str]) -> dict[str, Step]:
-    batch = random_batch(size)
-    made = {
-        "PyTorch gathered": lambda: pytorch(size, batch, gathered=True),
-        "PyTorch default": lambda: pytorch(size, batch, gathered=False),
-        "ours": lambda: ours(size, batch, jit_compile=False),
-        "ours --jit_compile": lambda: ours(size, batch, jit_compile=True),
-    }
-    return {name: make() for name, make in made.items() if name in which}
+PROGRAMS: dict[str, Callable[[Size, dict[str, np.ndarray]], Step]] = {
+    "ours": ours,
+    "ours, tanh": partial(ours, gelu="tanh"),
+    "ours, XLA": partial(ours, jit_compile=True),
+    "PyTorch gathered": partial(pytorch, gathered=True),
+    "PyTorch default": partial(pytorch, gathered=False),
+}
+GOOGLE = "Google's graph"
+
+
+def start(program: str, size_name: str, values: argparse.Namespace, folder: str) -> StepClient:
+    """Starts a program's process."""
+    if program != GOOGLE:
+        arguments = [f"--serve={program}", f"--sizes={size_name}"]
+        return StepClient([sys.executable, "-m", "tests.benchmarks.training_step", *arguments], ".")
+    size = SIZES[size_name]
+    batch = Path(folder) / f"{size_name}.npz"
+    np.savez(batch, **random_batch(size))
+    return StepClient(
+        [
+            str(Path(values.google_python).absolute()),
+            str(Path(__file__).with_name("google_step.py")),
+            f"--repository={Path(values.google_repository).resolve()}",
+            f"--batch={batch}",
+            f"--vocab={VOCAB}",
+            f"--layers={size.layers}",
+            f"--hidden={size.hidden}",
+        ],
+        folder,
+    )
+
+
+def measure(size_name: str, values: argparse.Namespace) -> dict[str, list[Timing]]:
+    """Returns what the steps of each program took, the first two left out."""
+    programs = values.programs.split(";")
+    if values.google_repository:
+        programs.append(GOOGLE)
+    with tempfile.TemporaryDirectory() as folder:
+        clients = {name: start(name, size_name, values, folder) for name in programs}
+        timings: dict[str, list[Timing]] = {name: [] for name in programs}
+        for turn in range(values.steps + 2):
+            for name, client in clients.items():
+                timing = client.step()
+                if turn >= 2:
+                    timings[name].append(timing)
+        for client in clients.values():
+            client.close()
+    return timings
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="small,base")
-    parser.add_argument("--steps", type=int, default=9)
-    parser.add_argument(
-        "--which", default="PyTorch gathered,PyTorch default,ours,ours --jit_compile"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--sizes", default="small,base", help="comma-separated: small, base")
+    parser.add_argument("--steps", type=int, default=9, help="steps that count")
+    parser.add_argument(
+        "--programs",
+        default="ours;ours, tanh;PyTorch gathered;PyTorch default",
+        help=f"separated by semicolons: {'; '.join(PROGRAMS)}",
+    )
+    parser.add_argument("--google_repository", help="a clone of google-research/bert")
+    parser.add_argument("--google_python", help="an interpreter with TensorFlow 2.15")
+    parser.add_argument("--serve", choices=PROGRAMS, help=argparse.SUPPRESS)
     values = parser.parse_args()
-    print(f"{'size':20} {'program':20} {'median s':>9} {'least s':>9} {'x gathered':>11}")
+    if bool(values.google_repository) != bool(values.google_python):
+        parser.error("--google_repository and --google_python belong together")
+    if values.serve:
+        size = SIZES[values.sizes]
+        serve(PROGRAMS[values.serve](size, random_batch(size)))
+        return
+    print(f"{'size':20} {'program':18} {'median s':>9} {'least s':>9} {'CPU s':>7} {'/ first':>8}")
     for name in values.sizes.split(","):
-        steps = contenders(SIZES[name], values.which.split(","))
-        times: dict[str, list[float]] = {program: [] for program in steps}
-        for turn in range(values.steps + 2):
-            for program, step in steps.items():
-                begin = time.perf_counter()
-                step()
-                if turn >= 2:
-                    times[program].append(time.perf_counter() - begin)
-        reference = statistics.median(next(iter(times.values())))
-        for program, seconds in times.items():
-            median = statistics.median(seconds)
+        first = 0.0
+        for program, timings in measure(name, values).items():
+            median = statistics.median(timing.seconds for timing in timings)
+            least = min(timing.seconds for timing in timings)
+            cpu = statistics.median(timing.cpu_seconds for timing in timings)
+            first = first or median
             print(
-                f"{SIZES[name]!s:20} {program:20} {median:9.3f} {min(seconds):9.3f} "
-                f"{reference / median:11.2f}"
+                f"{SIZES[name]!s:20} {program:18} {median:9.3f} {least:9.3f} {cpu:7.2f} "
+                f"{median / first:8.2f}",
+                flush=True,
             )
 
 
