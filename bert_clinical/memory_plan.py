@@ -60,24 +60,29 @@ def plan_memory(config: BertConfig, options: TrainingOptions) -> MemoryPlan:
     batch = math.ceil(options.train_batch_size / parts)
     tokens = batch * options.max_seq_length
     width, inner = config.hidden_size, config.intermediate_size
-    attention = batch * config.num_attention_heads * options.max_seq_length**2
+    # The last layer is computed at the predictions and the first position alone.
+    last_tokens = batch * (options.max_predictions_per_seq + 1)
+    scores_per_token = config.num_attention_heads * options.max_seq_length
+    attention = tokens * scores_per_token
     logits = batch * options.max_predictions_per_seq * config.vocab_size
     mask = 1 if config.hidden_dropout_prob else 0
     # A LayerNorm keeps its normalized values in float32; its output is the next product's input.
-    after_norm = tokens * width * (mask + _FLOAT32 + number)
+    after_norm = width * (mask + _FLOAT32 + number)
     dropped = (1 + number) if config.attention_probs_dropout_prob else (number if mixed else 0)
-    layer = (
-        4 * number * tokens * width  # query, key, value, context
-        + attention * (_FLOAT32 + dropped)
+    of_keys = tokens * 2 * number * width  # and of values
+    of_query = (
+        2 * number * width  # query, context
+        + scores_per_token * (_FLOAT32 + dropped)
         + 2 * after_norm
-        + 2 * number * tokens * inner
+        + 2 * number * inner
     )
     layers = config.num_hidden_layers
+    layer, last_layer = of_keys + tokens * of_query, of_keys + last_tokens * of_query
     if options.recompute_grad:
-        encoder = layers * tokens * width * number + layer
+        encoder = layers * tokens * width * number + (layer if layers > 1 else last_layer)
     else:
-        encoder = layers * layer
-    embeddings = after_norm + tokens * config.type_vocab_size * _FLOAT32
+        encoder = (layers - 1) * layer + last_layer
+    embeddings = tokens * (after_norm + config.type_vocab_size * _FLOAT32)
     word_embeddings = config.vocab_size * width * _FLOAT32
     backward = 3 * tokens * max(inner, width) * number + 2 * attention * _FLOAT32
     update = 3 * word_embeddings

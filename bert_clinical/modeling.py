@@ -1,8 +1,8 @@
 """The BERT encoder as a function of its weights.
 
-Dimensions: B batch, S sequence, H hidden, N attention heads, D = H / N. The weights are tensors by
-Google's variable names, so that a checkpoint, a gradient and an optimizer slot all speak of the
-same thing.
+Dimensions: B batch, S sequence, P chosen positions of it, H hidden, N attention heads, D = H / N.
+The weights are tensors by Google's variable names, so that a checkpoint, a gradient and an
+optimizer slot all speak of the same thing.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class BertOutput:
 
     Attributes:
       pooled_output: [B, H], the first position through the tanh pooler.
-      all_encoder_layers: each layer's output, [B, S, H].
+      all_encoder_layers: each layer's output, [B, S, H]; the last one's [B, P, H] if it was asked
+        for at some positions only.
       embedding_output: [B, S, H], what the first layer reads.
     """
 
@@ -92,7 +93,7 @@ class BertOutput:
 
     @property
     def sequence_output(self) -> tf.Tensor:
-        """The last layer's output, [B, S, H]."""
+        """The last layer's output, [B, S, H] or [B, P, H]."""
         return self.all_encoder_layers[-1]
 
 
@@ -131,6 +132,7 @@ class BertModel:
         token_type_ids: tf.Tensor | None = None,
         *,
         dropout_seed: tf.Tensor | None = None,
+        last_positions: tf.Tensor | None = None,
     ) -> BertOutput:
         """Returns the encoder's outputs.
 
@@ -140,6 +142,8 @@ class BertModel:
           input_mask: int32 [B, S], 1 where there is a token; all ones if None.
           token_type_ids: int32 [B, S]; zeros if None.
           dropout_seed: int64 [2] that all dropout masks follow from; None for no dropout.
+          last_positions: int32 [B, P], position 0 first: where the last layer's output is needed.
+            It still reads the whole sequence, but is computed nowhere else. None for everywhere.
         """
         weights = {name: tf.convert_to_tensor(value) for name, value in weights.items()}
         shape = tf.shape(input_ids)
@@ -149,16 +153,19 @@ class BertModel:
             token_type_ids = tf.zeros(shape, tf.int32)
         batch, length = _size(input_ids, 0), _size(input_ids, 1)
         hidden = self._embed(weights, input_ids, token_type_ids, Dropout(dropout_seed, 0))
-        embedding_output = hidden
+        embedding_output = tf.cast(
+            tf.reshape(hidden, [batch, length, self.config.hidden_size]), tf.float32
+        )
         mask_bias = (1.0 - tf.cast(input_mask, tf.float32)[:, None, None, :]) * _MASKED
-        layers = []
-        for index in range(self.config.num_hidden_layers):
-            hidden = self._layer(weights, index, hidden, mask_bias, dropout_seed, batch, length)
-            layers.append(hidden)
-        width = self.config.hidden_size
-        outputs = [
-            tf.cast(tf.reshape(layer, [batch, length, width]), tf.float32) for layer in layers
-        ]
+        width, count = self.config.hidden_size, self.config.num_hidden_layers
+        outputs = []
+        for index in range(count):
+            rows = None
+            if last_positions is not None and index == count - 1:
+                rows = tf.reshape(last_positions + tf.range(batch)[:, None] * length, [-1])
+                length = _size(last_positions, 1)
+            hidden = self._layer(weights, index, hidden, mask_bias, dropout_seed, batch, rows)
+            outputs.append(tf.cast(tf.reshape(hidden, [batch, length, width]), tf.float32))
         pooled = tf.tanh(
             dense(
                 outputs[-1][:, 0],
@@ -170,9 +177,7 @@ class BertModel:
         return BertOutput(
             pooled_output=tf.cast(pooled, tf.float32),
             all_encoder_layers=tuple(outputs),
-            embedding_output=tf.cast(
-                tf.reshape(embedding_output, [batch, length, width]), tf.float32
-            ),
+            embedding_output=embedding_output,
         )
 
     def _embed(
@@ -206,9 +211,9 @@ class BertModel:
         mask_bias: tf.Tensor,
         dropout_seed: tf.Tensor | None,
         batch: Any,
-        length: Any,
+        rows: tf.Tensor | None,
     ) -> tf.Tensor:
-        """Returns the output of layer `index`, compute_dtype [B * S, H]."""
+        """Returns the output of layer `index` at `rows`: compute_dtype [B * S, H] or [B * P, H]."""
         prefix = f"bert/encoder/layer_{index}/"
         own = {
             name.removeprefix(prefix): value
@@ -220,7 +225,7 @@ class BertModel:
         def compute(hidden: tf.Tensor, mask_bias: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
             dropout = Dropout(dropout_seed, index + 1)
             layer = dict(zip(names, values, strict=True))
-            return self._transformer_layer(layer, hidden, mask_bias, dropout, batch, length)
+            return self._transformer_layer(layer, hidden, mask_bias, dropout, batch, rows)
 
         if self.recompute_grad:
             compute = tf.recompute_grad(compute)
@@ -233,7 +238,7 @@ class BertModel:
         mask_bias: tf.Tensor,
         dropout: Dropout,
         batch: Any,
-        length: Any,
+        rows: tf.Tensor | None,
     ) -> tf.Tensor:
         rate = self.config.hidden_dropout_prob
 
@@ -247,12 +252,17 @@ class BertModel:
             )
             return tf.cast(normed, self.compute_dtype)
 
-        query, key, value = (
-            project(f"attention/self/{part}", hidden) for part in ("query", "key", "value")
+        asking = hidden if rows is None else tf.gather(hidden, rows)
+        context = self._attention(
+            project("attention/self/query", asking),
+            project("attention/self/key", hidden),
+            project("attention/self/value", hidden),
+            mask_bias,
+            dropout,
+            batch,
         )
-        context = self._attention(query, key, value, mask_bias, dropout, batch, length)
         attended = add_and_norm(
-            "attention/output", project("attention/output/dense", context), hidden
+            "attention/output", project("attention/output/dense", context), asking
         )
         inner = self.activation(project("intermediate/dense", attended))
         return add_and_norm("output", project("output/dense", inner), attended)
@@ -265,14 +275,13 @@ class BertModel:
         mask_bias: tf.Tensor,
         dropout: Dropout,
         batch: Any,
-        length: Any,
     ) -> tf.Tensor:
-        """Returns the attended values, compute_dtype [B * S, H]."""
+        """Returns the attended values, compute_dtype of the shape of `query`."""
         heads = self.config.num_attention_heads
         depth = self.config.hidden_size // heads
 
         def split(tensor: tf.Tensor) -> tf.Tensor:
-            return tf.transpose(tf.reshape(tensor, [batch, length, heads, depth]), [0, 2, 1, 3])
+            return tf.transpose(tf.reshape(tensor, [batch, -1, heads, depth]), [0, 2, 1, 3])
 
         scores = tf.matmul(split(query * (1.0 / math.sqrt(depth))), split(key), transpose_b=True)
         probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + mask_bias)

@@ -1,6 +1,6 @@
 """The masked LM and next sentence heads, their losses, and what evaluation counts.
 
-Dimensions: B batch, P predictions a sequence, S sequence, H hidden, V vocabulary.
+Dimensions: B batch, P predictions a sequence, H hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,13 +14,6 @@ from bert_clinical.variable_names import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD
 
 _DENOMINATOR_FLOOR = 1e-5
 """Google's addend that keeps a batch without any prediction from dividing by zero."""
-
-
-def gather_positions(sequence_output: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-    """Returns the vectors at `positions` int32 [B, P] of [B, S, H], as [B * P, H]."""
-    length, width = sequence_output.shape[1], sequence_output.shape[2]
-    rows = tf.range(tf.shape(positions)[0])[:, None] * length
-    return tf.gather(tf.reshape(sequence_output, [-1, width]), tf.reshape(positions + rows, [-1]))
 
 
 def masked_lm_logits(

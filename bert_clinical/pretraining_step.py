@@ -12,7 +12,6 @@ from bert_clinical.modeling import BertModel
 from bert_clinical.precision import LossScale, compute_dtype
 from bert_clinical.pretraining_heads import (
     PretrainingSums,
-    gather_positions,
     masked_lm_denominator,
     masked_lm_logits,
     next_sentence_logits,
@@ -100,16 +99,19 @@ class PretrainingModel:
           dropout_seed: int64 [2]; None for none.
           output_embeddings: [V, H] for the masked LM logits; the word embeddings if None.
         """
+        # The losses read the last layer at the predictions alone, the pooler at the first position.
+        predicted = batch["masked_lm_positions"]
         outputs = self.encoder(
             weights,
             batch["input_ids"],
             batch["input_mask"],
             batch["segment_ids"],
             dropout_seed=dropout_seed,
+            last_positions=tf.pad(predicted, [[0, 0], [1, 0]]),
         )
         lm_logits = masked_lm_logits(
             weights,
-            gather_positions(outputs.sequence_output, batch["masked_lm_positions"]),
+            tf.reshape(outputs.sequence_output[:, 1:], [-1, self.encoder.config.hidden_size]),
             weights[WORD_EMBEDDINGS] if output_embeddings is None else output_embeddings,
             self.encoder.activation,
             self.compute_dtype,

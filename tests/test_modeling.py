@@ -89,6 +89,32 @@ def test_what_is_masked_changes_nothing_elsewhere() -> None:
     assert np.abs(before[:, 4:] - after[:, 4:]).max() > 1e-3
 
 
+@pytest.mark.parametrize("recompute_grad", [False, True])
+def test_the_last_layer_at_some_positions_is_that_of_all_positions(recompute_grad: bool) -> None:
+    """Values and gradients; a position may be asked for twice, as the padding of predictions is."""
+    config = odd_config()
+    weights = {
+        name: value.value() for name, value in create_variables(config, random_seed=4).items()
+    }
+    positions = tf.constant([[0, 6, 2, 0], [0, 1, 2, 3], [0, 0, 0, 0], [0, 5, 4, 1], [0, 3, 6, 5]])
+    factors = tf.random.stateless_normal([5, 4, config.hidden_size], [1, 2])
+    answers = []
+    for last_positions in (None, positions):
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            model = BertModel(config, recompute_grad=recompute_grad)
+            outputs = model(weights, *odd_inputs(), last_positions=last_positions)
+            chosen = outputs.sequence_output
+            if last_positions is None:
+                chosen = tf.gather(chosen, positions, batch_dims=1)
+            total = tf.reduce_sum(chosen * factors) + tf.reduce_sum(outputs.pooled_output)
+        gradients = tape.gradient(total, weights, unconnected_gradients="zero")
+        answers.append([chosen, *(tf.convert_to_tensor(value) for value in gradients.values())])
+    for found, expected in zip(*reversed(answers), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert outputs.sequence_output.shape == [5, 4, config.hidden_size]
+
+
 def test_dropout_follows_from_its_seed_alone() -> None:
     config = odd_config(hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
     weights = create_variables(config, random_seed=3)

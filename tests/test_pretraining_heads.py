@@ -7,7 +7,6 @@ import pytest
 
 from bert_clinical.pretraining_heads import (
     PretrainingSums,
-    gather_positions,
     masked_lm_denominator,
     masked_lm_logits,
     next_sentence_logits,
@@ -27,14 +26,6 @@ def floats(*shape: int) -> np.ndarray:
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
-def test_positions_are_taken_from_their_own_example() -> None:
-    sequence = floats(BATCH, LENGTH, WIDTH)
-    positions = DRAW.integers(0, LENGTH, [BATCH, PREDICTIONS]).astype(np.int32)
-    taken = gather_positions(tf.constant(sequence), tf.constant(positions))
-    expected = np.concatenate([sequence[b, positions[b]] for b in range(BATCH)])
-    np.testing.assert_array_equal(taken, expected)
 
 
 def test_logits() -> None:
