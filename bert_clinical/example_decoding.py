@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from bert_clinical import record_frames
-from bert_clinical.compiled import compiled
 from bert_clinical.record_frames import (
     CRC_TABLES,
     DATA_CHECKSUM,
@@ -19,6 +18,7 @@ from bert_clinical.record_frames import (
     little_endian,
     masked_crc,
 )
+from data_prep.compiled import compiled
 from data_prep.program import UserError
 
 INT64_LIST, FLOAT_LIST = 3, 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from bert_clinical.compiled import compiled, compiled_part
 from bert_clinical.instance_kernels import (
     RECORD_IDS,
     RECORD_IS_RANDOM_NEXT,
@@ -13,6 +12,7 @@ from bert_clinical.instance_kernels import (
     RECORD_MASKED,
 )
 from bert_clinical.tfrecord_io import pretraining_features
+from data_prep.compiled import compiled, compiled_part
 
 _FLOAT_LIST, _INT64_LIST = 2, 3
 _MASK_DELTA = 0xA282EAD8

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_clinical.compiled import compiled, compiled_part
+from data_prep.compiled import compiled, compiled_part
 
 _STATE_WORDS = 624
 _PERIOD = 397

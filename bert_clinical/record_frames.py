@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bert_clinical.compiled import compiled
+from data_prep.compiled import compiled
 
 FRAME_BYTES = 16
 """Around a record's bytes: length (8), checksum of the length (4), checksum of the bytes (4)."""

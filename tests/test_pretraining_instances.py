@@ -382,7 +382,7 @@ def test_text_that_cannot_be_read(name, content, what, tmp_path):
 
 
 def test_compiles_where_nothing_can_be_kept(monkeypatch, tmp_path):
-    from bert_clinical import compiled
+    from data_prep import compiled
 
     def njit(**options):
         if "cache" in options:

@@ -16,6 +16,7 @@ SHARED = {
     "data_prep.progress",
     "data_prep.report",
     "data_prep.workers",
+    "data_prep.compiled",
     # Vectors of notes are those of the same rows, read with the same care, as the text's.
     "data_prep.note_reader",
     "data_prep.note_sources",
