@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+# A de-identified span, in which the original breaks no sentence.
+DEIDENTIFIED = re.compile(r"\[\*\*.{0,15}.*?\*\*\]")
 
 
 def sentence_lines(sentences: Sequence[str]) -> list[str]:

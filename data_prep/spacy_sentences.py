@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import spacy
-from spacy.attrs import IDX, LENGTH, ORTH, SENT_START
-from spacy.vectors import Vectors
 from threadpoolctl import ThreadpoolController
 
+from data_prep.compiled_parser import UnknownParserError
+from data_prep.compiled_sentences import CompiledSentences
+from data_prep.pipeline_sentences import PipelineSentences
 from data_prep.program import UserError, one_line
 from data_prep.sentence_lines import sentence_lines
-from data_prep.steady_math import make_steady
 
 _SCISPACY_MODEL = "en_core_sci_md"
 _INSTALL_SCISPACY_MODEL = (
@@ -31,11 +29,8 @@ _NOT_NEEDED = (
     "entity_linker", "textcat", "textcat_multilabel",
 )  # fmt: skip
 
-_DEIDENTIFIED = re.compile(r"\[\*\*.{0,15}.*?\*\*\]")
-
 # Characters. The longest note of MIMIC-III has 55,725.
 _LONGEST_PARSE = 100_000
-_TOKENS_PER_BATCH = 1_500
 _CACHED_CHARACTERS = 16_000_000
 _NEW_STRINGS_PER_ZONE = 200_000
 
@@ -60,19 +55,12 @@ class SpacySplitter:
 
     def __init__(self, model: str) -> None:
         self._nlp = _load(model)
-        for _, component in self._nlp.pipeline:
-            if hasattr(component, "model"):
-                make_steady(component.model)
+        self._sentences = _sentences_of(self._nlp)
         self._threads = ThreadpoolController()
         self._cache = _SentenceCache(_CACHED_CHARACTERS)
-        strings = self._nlp.vocab.strings
-        self._full_stop = strings.add(".")
-        self._hyphen = strings.add("-")
-        # Set as `_vectors`: setting `vectors` would add all of their strings again each time.
-        self._no_vectors = Vectors(strings=strings)
         self._zone = contextlib.ExitStack()
         # The first zone begins late: within one the tokenizer keeps nothing that it has learnt.
-        self._strings_at_zone_start = len(strings)
+        self._strings_at_zone_start = len(self._nlp.vocab.strings)
 
     @property
     def description(self) -> dict[str, str]:
@@ -110,42 +98,7 @@ class SpacySplitter:
         self._renew_zone()
         # One thread: more help little at this size, and would fight those of other workers.
         with self._threads.limit(limits=1, user_api="blas"), _collector_paused():
-            docs = [self._nlp.make_doc(text) for text in texts]
-            by_length = sorted((doc for doc in docs if len(doc) > 1), key=len)
-            for batch in _batches(by_length):
-                self._parse(batch)
-            with self._vectors_aside():
-                return iter([sentence_lines(_sentences(doc)) for doc in docs])
-
-    @contextlib.contextmanager
-    def _vectors_aside(self) -> Iterator[None]:
-        """Else merging would add a vector to the model for each de-identified span, for ever."""
-        vocab = self._nlp.vocab
-        vectors = vocab._vectors
-        vocab._vectors = self._no_vectors
-        try:
-            yield
-        finally:
-            vocab._vectors = vectors
-
-    def _parse(self, docs: Sequence[Any]) -> None:
-        for name, component in self._nlp.pipeline:
-            if name == "parser":
-                for doc in docs:
-                    self._start_sentences(doc)
-            if hasattr(component, "pipe"):
-                # spaCy's parser takes a quarter of the batch size at a time.
-                list(component.pipe(docs, batch_size=4 * len(docs)))
-            else:
-                for doc in docs:
-                    component(doc)
-
-    def _start_sentences(self, doc: Any) -> None:
-        orths = doc.to_array(ORTH)[:-2]
-        for i in np.flatnonzero((orths == self._full_stop) | (orths == self._hyphen)).tolist():
-            following = doc[i + 1]
-            if following.is_title if orths[i] == self._full_stop else following.text != "-":
-                following.is_sent_start = True
+            return iter([sentence_lines(some) for some in self._sentences.split(texts)])
 
     def _renew_zone(self) -> None:
         """Forgets the words of earlier texts, once there are many; their strings never die else."""
@@ -200,6 +153,13 @@ def _load(model: str) -> Any:
     return nlp
 
 
+def _sentences_of(nlp: Any) -> CompiledSentences | PipelineSentences:
+    try:
+        return CompiledSentences(nlp)
+    except UnknownParserError:
+        return PipelineSentences(nlp)
+
+
 def _missing_model_message(model: str, error: OSError) -> str:
     if "E050" not in str(error):
         return f"--spacy_model: {model} is not a complete spaCy model; install it again"
@@ -226,7 +186,7 @@ def _parseable_parts(section: str) -> Iterator[str]:
         end = end or limit
         yield section[start:end]
         start = end
-    if not section[start:].isspace():
+    if section[start:].strip():
         yield section[start:]
 
 
@@ -240,36 +200,3 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _batches(docs: Sequence[Any]) -> Iterator[list[Any]]:
-    batch: list[Any] = []
-    tokens = 0
-    for doc in docs:
-        if batch and tokens + len(doc) > _TOKENS_PER_BATCH:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(doc)
-        tokens += len(doc)
-    if batch:
-        yield batch
-
-
-def _sentences(doc: Any) -> list[str]:
-    """Returns the sentences of a parsed document, after merging its de-identified spans."""
-    text = doc.text
-    if "[**" in text and len(doc) > 1:
-        doc.tensor = np.zeros((0, 0), np.float32)
-        for match in _DEIDENTIFIED.finditer(text):
-            span = doc.char_span(*match.span())
-            if span is not None and len(span) > 1:
-                with doc.retokenize() as retokenizer:
-                    retokenizer.merge(span)
-    if not len(doc):
-        return []
-    starts_sentence, offset, length = doc.to_array([SENT_START, IDX, LENGTH]).T.astype(np.int64)
-    starts = np.flatnonzero(starts_sentence == 1)
-    starts = np.concatenate([[0], starts[starts > 0]])
-    lasts = np.append(starts[1:], len(doc)) - 1
-    ends = offset[lasts] + length[lasts]
-    return [text[i:j] for i, j in zip(offset[starts].tolist(), ends.tolist(), strict=True)]

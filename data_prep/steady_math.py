@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from spacy.attrs import IS_SPACE, LENGTH, LOWER, NORM, ORTH, PREFIX, SHAPE, SPACY, SUFFIX
+from spacy.attrs import IDS, IS_SPACE, LENGTH, LOWER, NORM, ORTH, PREFIX, SHAPE, SPACY, SUFFIX
 from spacy.tokens import Doc
 from thinc.api import Model, NumpyOps
 
 # A multiple of the row counts that BLAS kernels work in, small enough to stay in a core's cache.
 _TILE_ROWS = 128
+
+# What tells a token from another, wherever it stands.
+TOKEN_KEY = (ORTH, NORM, SPACY)
 
 _TOKEN_ATTRIBUTES = frozenset({ORTH, NORM, LOWER, PREFIX, SUFFIX, SHAPE, SPACY, IS_SPACE, LENGTH})
 _TOKEN_LAYERS = frozenset(
@@ -70,19 +73,26 @@ def make_steady(model: Any) -> None:
 
     The second only where an embedding is known to depend on nothing but the token.
     """
-    ops = SteadyOps()
-    for node in model.walk():
-        node.ops = ops
+    use_steady_ops(model)
     for node in list(model.walk()):
         embed = node.get_ref("embed") if node.has_ref("embed") else None
-        if embed is not None and embed in node.layers and _embeds_tokens_singly(embed):
+        if embed is not None and embed in node.layers and embeds_tokens_singly(embed):
             node.layers[node.layers.index(embed)] = _once_per_distinct_token(embed)
 
 
-def _embeds_tokens_singly(embed: Any) -> bool:
+def use_steady_ops(model: Any) -> None:
+    """Makes a thinc model compute by `SteadyOps`."""
+    ops = SteadyOps()
+    for node in model.walk():
+        node.ops = ops
+
+
+def embeds_tokens_singly(embed: Any) -> bool:
+    """Whether an embedding is known to depend on nothing but the token: `TOKEN_KEY`."""
     leaves = [node for node in embed.walk() if not node.layers]
     return all(
-        leaf.name in _TOKEN_LAYERS and _TOKEN_ATTRIBUTES.issuperset(leaf.attrs.get("columns", ()))
+        leaf.name in _TOKEN_LAYERS
+        and all(IDS.get(key, key) in _TOKEN_ATTRIBUTES for key in leaf.attrs.get("columns", ()))
         for leaf in leaves
     )
 
@@ -99,21 +109,33 @@ def _embed_distinct_tokens(model: Any, docs: Sequence[Any], is_train: bool) -> t
     A batch of clinical text has about a tenth as many distinct tokens as tokens.
     """
     embed = model.layers[0]
-    tokens = np.concatenate([doc.to_array([ORTH, NORM, SPACY]).reshape(-1, 3) for doc in docs])
+    tokens = np.concatenate([doc.to_array(TOKEN_KEY).reshape(-1, 3) for doc in docs])
     tokens = tokens.astype(np.uint64, copy=False)
     keys = tokens[:, 0] * np.uint64(0x9E3779B97F4A7C15) + tokens[:, 1] * np.uint64(2) + tokens[:, 2]
     _, first, distinct = np.unique(keys, return_index=True, return_inverse=True)
     if is_train or not len(tokens) or not np.array_equal(tokens[first][distinct], tokens):
         return embed(docs, is_train)
-    strings = docs[0].vocab.strings
-    stand_in = Doc(
-        docs[0].vocab,
-        words=[strings[orth] for orth in tokens[first, 0].tolist()],
-        spaces=(tokens[first, 2] == 1).tolist(),
-    ).from_array([NORM], tokens[first, 1:2])
-    (vectors,) = embed.predict([stand_in])
+    vectors = embed_tokens(embed, docs[0].vocab, tokens[first])
     ends = np.cumsum([len(doc) for doc in docs])[:-1]
     return np.split(vectors[distinct], ends), _no_training
+
+
+def embed_tokens(embed: Any, vocab: Any, tokens: np.ndarray) -> np.ndarray:
+    """Embeds single tokens: float32 [tokens, width].
+
+    Args:
+      embed: an embedding that `embeds_tokens_singly`.
+      vocab: of the texts in which they stand.
+      tokens: uint64 [tokens, 3], their `TOKEN_KEY`.
+    """
+    strings = vocab.strings
+    stand_in = Doc(
+        vocab,
+        words=[strings[orth] for orth in tokens[:, 0].tolist()],
+        spaces=(tokens[:, 2] == 1).tolist(),
+    ).from_array([NORM], tokens[:, 1:2])
+    (vectors,) = embed.predict([stand_in])
+    return np.asarray(vectors)
 
 
 def _no_training(gradient: Any) -> Any:
