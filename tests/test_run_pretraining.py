@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import multiprocessing
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ import numpy as np
 import pytest
 
 from bert_clinical import checkpoint, run_pretraining, tfrecord_io
+from bert_clinical.quiet_tensorflow import tf
+from bert_clinical.tensorflow_errors import translated_errors
+from bert_clinical.training_options import TrainingOptions
 from data_prep import program
+from data_prep.program import UserError
 from tests.golden_data import golden
 from tests.programs import ROOT, arguments, assert_one_line_error, assert_success
 
@@ -253,8 +258,6 @@ def test_no_token_gets_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
     """Records that hold a planted id and word, healthy and damaged: neither is ever shown."""
     planted_id, planted_word = 987654321, b"Xylophonectomy"
     feature = tfrecord_io.pretraining_features(128, 20)
-    from bert_clinical.quiet_tensorflow import tf
-
     values = {
         name: tf.train.Feature(float_list=tf.train.FloatList(value=[1.0] * length))
         if dtype == "float32"
@@ -281,6 +284,75 @@ def test_no_token_gets_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
         for text in (result.stdout, result.stderr):
             assert str(planted_id) not in text
             assert planted_word.decode() not in text
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """Makes the folder a disk of its own; yields what gives it another size."""
+
+    def mount(options: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    folder.mkdir()
+    try:
+        mount(f"size={size}")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small disk cannot be mounted here: that takes root's rights")
+    try:
+        yield lambda size: mount(f"remount,size={size}")
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_nothing_but_time(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"num_train_steps": 12, "save_checkpoints_steps": 1, "keep_checkpoint_max": 0}
+    whole = tmp_path / "whole"
+    assert_success(run_here(capfd, **flags(whole, **settings)))
+    with small_disk(tmp_path / "disk", "4m") as resize:
+        run = tmp_path / "disk" / "run"
+        process = start(run, **settings)
+        out, err = process.communicate(timeout=120)
+        result = subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        assert_one_line_error(result, 1, "the checkpoint needs 678,656 bytes", "free some space")
+        last = checkpoint.latest_checkpoint(run)
+        assert last is not None
+        step = checkpoint.checkpoint_step(last)
+        assert 1 <= step < 12
+        assert f"model.ckpt-{step + 1}:" in err
+        assert_same_tensors(Path(last), whole / f"model.ckpt-{step}")
+        assert not list(run.glob("*.partial*"))
+        assert not list(run.glob(f"model.ckpt-{step + 1}.*"))
+
+        resize("16m")
+        again = run_here(capfd, **flags(run, **settings))
+        assert_success(again)
+        assert f"at step {step}" in again.stdout
+        assert_same_tensors(run / "model.ckpt-12", whole / "model.ckpt-12")
+
+
+def assert_same_tensors(one: Path, other: Path) -> None:
+    found, expected = checkpoint.read_tensors(str(one)), checkpoint.read_tensors(str(other))
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        tf.errors.ResourceExhaustedError(None, None, "events; No space left on device"),
+    ],
+)
+def test_a_disk_that_fills_up_while_the_log_is_written(error: Exception) -> None:
+    with (
+        pytest.raises(UserError, match="the disk of --output_dir is full"),
+        translated_errors(TrainingOptions()),
+    ):
+        raise error
 
 
 def start(output_dir: Path, **changes: Any) -> subprocess.Popen[str]:
@@ -396,12 +468,7 @@ def killed_and_restarted(
         run.communicate()
         assert checkpoint.latest_checkpoint(parts) is not None
     finish(parts)
-    found, expected = (
-        checkpoint.read_tensors(checkpoint.resolve_checkpoint(run)) for run in (parts, whole)
-    )
-    assert set(found) == set(expected)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert_same_tensors(parts / "model.ckpt-60", whole / "model.ckpt-60")
     assert not list(parts.glob("*.partial*"))
     steps = [json.loads(line)["step"] for line in (parts / "training_log.jsonl").open()]
     assert steps == [60]
