@@ -59,6 +59,11 @@ def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
     return resolver is None or not resolver.task_id
 
 
+def has_other_workers(strategy: tf.distribute.Strategy | None) -> bool:
+    """Tells whether other processes make every step together with this one."""
+    return getattr(strategy, "cluster_resolver", None) is not None
+
+
 def require_equal_shares(strategy: tf.distribute.Strategy | None, options: TrainingOptions) -> None:
     """Checks that every device gets as many examples as the others.
 

@@ -190,51 +190,64 @@ class TrainingStep:
         self._step = tf.function(self._one_step, autograph=False, jit_compile=jit_compile or None)
         self._run = tf.function(self._steps, autograph=False, reduce_retracing=True)
 
-    def run(self, batches: Mapping[str, tf.Tensor], first_step: int) -> tf.Tensor:
-        """Makes a step for each batch, and stops early after one that is not finite.
+    def run(
+        self, batches: Mapping[str, tf.Tensor], first_step: int, *, stop_asked: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Makes a step for each batch; ends early after one that is not finite, or if asked to.
 
         Args:
           batches: features by name, [steps, B, ...].
           first_step: the number of steps made before.
+          stop_asked: end after a step. With several workers it is enough that one of them asks:
+            all end after the same step.
 
         Returns:
-          float32 [steps made, len(METRICS)].
+          float32 [steps made, len(METRICS)], and bool [], whether anyone asked.
         """
-        return self._run(batches, tf.constant(first_step, tf.int64))
+        return self._run(batches, tf.constant(first_step, tf.int64), tf.constant(float(stop_asked)))
 
-    def _steps(self, batches: Batch, first_step: tf.Tensor) -> tf.Tensor:
+    def _steps(
+        self, batches: Batch, first_step: tf.Tensor, stop_asked: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         count = tf.shape(batches["input_ids"])[0]
         rows = tf.TensorArray(
             tf.float32, size=count, element_shape=[len(METRICS)], clear_after_read=False
         )
 
-        def unfinished(done: tf.Tensor, going_well: tf.Tensor, _: tf.TensorArray) -> tf.Tensor:
-            return (done < count) & going_well
+        def unfinished(
+            done: tf.Tensor, going_well: tf.Tensor, stops: tf.Tensor, _: tf.TensorArray
+        ) -> tf.Tensor:
+            return (done < count) & going_well & ~stops
 
         def body(
-            done: tf.Tensor, _: tf.Tensor, rows: tf.TensorArray
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+            done: tf.Tensor, _: tf.Tensor, __: tf.Tensor, rows: tf.TensorArray
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.TensorArray]:
             batch = {name: values[done] for name, values in batches.items()}
-            row, going_well = self._step(batch, first_step + tf.cast(done, tf.int64))
-            return done + 1, going_well, rows.write(done, row)
+            step = first_step + tf.cast(done, tf.int64)
+            row, going_well, stops = self._step(batch, step, stop_asked)
+            return done + 1, going_well, stops, rows.write(done, row)
 
-        done, _, rows = tf.while_loop(unfinished, body, (0, True, rows), parallel_iterations=1)
-        return rows.stack()[:done]
+        done, _, stops, rows = tf.while_loop(
+            unfinished, body, (0, True, False, rows), parallel_iterations=1
+        )
+        return rows.stack()[:done], stops
 
-    def _one_step(self, batch: Batch, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the step's metrics, and whether training can go on."""
+    def _one_step(
+        self, batch: Batch, step: tf.Tensor, stop_asked: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the step's metrics, whether training can go on, and whether it is to stop."""
         if self._strategy is None:
-            gradients, stacked, norm = self._summed_gradients(batch, step)
+            gradients, stacked, norm = self._summed_gradients(batch, step, stop_asked)
             own_norm, scale = norm, tf.convert_to_tensor(self._loss_scale.value)
         else:
             gradients, stacked, norm = self._strategy.run(
-                self._summed_gradients, args=(batch, step)
+                self._summed_gradients, args=(batch, step, stop_asked)
             )
             # Every device has the same sums by now.
             stacked = self._strategy.experimental_local_results(stacked)[0]
             own_norm = self._strategy.experimental_local_results(norm)[0]
             scale = self._loss_scale.value.read_value()
-        sums = PretrainingSums.unstacked(stacked)
+        sums, stops = PretrainingSums.unstacked(stacked[:-1]), stacked[-1] > 0
         settings = self._settings
         rate = optimization.learning_rate_at(
             step,
@@ -259,7 +272,7 @@ class TrainingStep:
                 scale,
             ]
         )
-        return row, going_well
+        return row, going_well, stops
 
     def _update(self, gradients: Mapping[str, Any], clipping: tf.Tensor, rate: tf.Tensor) -> None:
         """Updates every variable, on each device its own copy."""
@@ -275,9 +288,11 @@ class TrainingStep:
                 )
 
     def _summed_gradients(
-        self, batch: Batch, step: tf.Tensor
+        self, batch: Batch, step: tf.Tensor, stop_asked: tf.Tensor
     ) -> tuple[Tensors, tf.Tensor, tf.Tensor]:
-        """Returns the batch's gradients, its stacked sums and the gradients' norm, unscaled.
+        """Returns the batch's gradients, its stacked sums, and the gradients' norm unscaled.
+
+        Behind the sums stands how many ask to stop.
 
         With several devices this runs on each of them, on its share, and adds up the shares.
         """
@@ -311,6 +326,7 @@ class TrainingStep:
             )
 
         gradients, sums = _added_up(of_part, parts)
+        sums = tf.concat([sums, stop_asked[None]], axis=0)
         if self._strategy is not None:
             names = list(gradients)
             *totals, sums = context.all_reduce(

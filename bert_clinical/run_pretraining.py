@@ -203,9 +203,11 @@ def _run(
     from bert_clinical import checkpoint, devices
     from bert_clinical.tensorflow_errors import translated_errors
 
-    with translated_errors(options), _stop_on_signals() as stop:
-        # TensorFlow must know of all workers before it computes anything.
+    with translated_errors(options):
+        # TensorFlow must know of all workers before it computes anything. With several of them it
+        # takes SIGTERM for itself and drops it; hence our own handling comes after.
         strategy = devices.strategy()
+    with translated_errors(options), _stop_on_signals() as stop:
         latest = checkpoint.latest_checkpoint(output_dir)
         init_checkpoint = values.init_checkpoint
         if init_checkpoint and latest is None:
@@ -241,16 +243,18 @@ def _run(
                 init_checkpoint=init_checkpoint, held_out=held_out, stop=stop, strategy=strategy,
             )  # fmt: skip
             stop.armed = False
-            if not chief:
-                return 0
-            record |= run_record.of_training(result, data.records)
-            run_record.write(output_dir, values.as_dict(), config, sidecars, record)
+            if chief:
+                record |= run_record.of_training(result, data.records)
+                run_record.write(output_dir, values.as_dict(), config, sidecars, record)
             if result.stopped_by:
                 _log.info(
                     "Stopped by signal %d after step %d; the same command goes on from %s",
-                    result.stopped_by, result.step, result.checkpoint,
+                    result.stopped_by, result.step,
+                    result.checkpoint if chief else "what the first worker saves",
                 )  # fmt: skip
                 return 128 + result.stopped_by
+            if not chief:
+                return 0
             run_record.announce_end(result, values, output_dir)
         elif latest is not None and not values.allow_flag_changes:
             training_options.require_same_gelu(output_dir, options.gelu)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -50,6 +51,8 @@ RESULTS = (
 @dataclass
 class StopRequest:
     """Set from a signal handler: the run ends after the step, with a checkpoint.
+
+    One of several workers that is asked ends them all, after the same step.
 
     Attributes:
       signal_number: the signal that asked for it, 0 for none.
@@ -144,6 +147,7 @@ def train(
         run = _Run(
             state=state, options=options, data=data, output_dir=output_dir, step=step,
             log=log, stop=stop, latest=latest, writes=writes,
+            with_others=devices.has_other_workers(strategy),
             evaluate=None if held_out is None else lambda: _evaluate(evaluation, held_out, options),
         )  # fmt: skip
         return run.to_end()
@@ -185,9 +189,11 @@ class _Run:
     stop: StopRequest
     latest: str | None
     writes: bool
+    with_others: bool
     evaluate: Callable[[], dict[str, Any]] | None
     seconds_per_step: float = math.inf
     calls: int = 0
+    stopped_by: int = 0
     saved_step: int = -1
     last_metrics: dict[str, float] = field(default_factory=dict)
     held_out: dict[str, Any] = field(default_factory=dict)
@@ -208,13 +214,12 @@ class _Run:
                 self._call(batches.take(planned, then))
                 planned = then
                 self._after_call()
-                if self.stop.signal_number:
+                if self.stopped_by:
                     break
         if self.saved_step != self.state.step:
             self._save()
         return TrainingResult(
-            self.state.step, self.last_metrics, self.latest or "", self.stop.signal_number,
-            self.held_out,
+            self.state.step, self.last_metrics, self.latest or "", self.stopped_by, self.held_out
         )  # fmt: skip
 
     def _steps_of_call(self, step: int) -> int:
@@ -236,7 +241,11 @@ class _Run:
         """Makes the steps of one compiled call."""
         begin = time.monotonic()
         tensors = {name: tf.constant(values) for name, values in arrays.items()}
-        rows = self.step.run(tensors, self.state.step).numpy()
+        # Other workers make their steps with this one: they are told in the call, and all end at
+        # the same step.
+        ask = self.with_others and bool(self.stop.signal_number)
+        answer, all_stop = self.step.run(tensors, self.state.step, stop_asked=ask)
+        rows = answer.numpy()
         seconds = time.monotonic() - begin
         if self.calls:
             # The first call also traces and compiles.
@@ -246,7 +255,11 @@ class _Run:
         first = self.state.step
         self.state.step += len(rows)
         self.last_metrics = dict(zip(METRICS, map(float, rows[-1]), strict=True))
-        if len(rows) < asked or not self._is_well():
+        if all_stop:
+            self.stopped_by = self.stop.signal_number or signal.SIGTERM
+        elif not self.with_others:
+            self.stopped_by = self.stop.signal_number
+        if (len(rows) < asked and not all_stop) or not self._is_well():
             self._fail("the loss or its gradient is no finite number")
         self.log.steps(first, rows, seconds)
 
@@ -273,7 +286,7 @@ class _Run:
         if evaluates and step % options.eval_every == 0 and self.evaluate is not None:
             self.held_out = self.evaluate()
             self.log.held_out(step, self.held_out)
-        if due or self.stop.signal_number:
+        if due or self.stopped_by:
             self._save()
 
     def _save(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from bert_clinical.training_options import TrainingOptions
 from data_prep.program import UserError
 from tests.golden_data import golden
 from tests.programs import ROOT, arguments, assert_one_line_error, assert_success
+from tests.test_run_pretraining import wait_for
 
 FLAGS = {
     "bert_config_file": golden("model/bert_config.json"),
@@ -115,11 +116,7 @@ def test_two_workers_are_as_one(tmp_path: Path, single: Path) -> None:
 @pytest.mark.slow
 def test_a_lost_worker_ends_the_other_and_both_go_on(tmp_path: Path, single: Path) -> None:
     workers = start_workers(tmp_path, save_checkpoints_steps=1, keep_checkpoint_max=0)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "model.ckpt-3.index").exists():
-        assert workers[0].poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(tmp_path / "model.ckpt-3.index", workers[0])
     workers[1].kill()
     finished(workers[1])
     result = finished(workers[0])
@@ -128,6 +125,30 @@ def test_a_lost_worker_ends_the_other_and_both_go_on(tmp_path: Path, single: Pat
     for worker in start_workers(tmp_path, save_checkpoints_steps=1, keep_checkpoint_max=0):
         assert_success(finished(worker))
     assert_same_weights(tmp_path, single)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_worker_stops_all_after_the_same_step(tmp_path: Path) -> None:
+    """First to the one that writes nothing; then, when all went on from there, to the other."""
+    changes = {"num_train_steps": 100000, "save_checkpoints_steps": 10}
+    next_save, steps = 10, []
+    for asked in (1, 0):
+        workers = start_workers(tmp_path, **changes)
+        wait_for(tmp_path / f"model.ckpt-{next_save}.index", workers[0])
+        workers[asked].send_signal(signal.SIGTERM)
+        results = [finished(worker) for worker in workers]
+        for result in results:
+            assert result.returncode == 128 + signal.SIGTERM, result.stdout + result.stderr
+            assert result.stderr == ""
+        latest = checkpoint.latest_checkpoint(tmp_path)
+        assert latest is not None
+        steps.append(checkpoint.checkpoint_step(latest))
+        for result in results:
+            assert f"Stopped by signal 15 after step {steps[-1]};" in result.stdout
+        assert f"goes on from {latest}" in results[0].stdout
+        next_save = steps[-1] // 10 * 10 + 10
+    assert f"at step {steps[0]}" in results[0].stdout
+    assert 10 <= steps[0] < steps[1]
 
 
 def test_batches_must_be_divisible(monkeypatch: pytest.MonkeyPatch) -> None:
