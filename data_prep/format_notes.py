@@ -16,16 +16,11 @@ from pathlib import Path
 
 from absl import flags
 
-from data_prep import manifest, note_reader, note_sources, program, work_shards
-from data_prep.note_selection import ALL_CATEGORIES, NoteSelection, Survey, file_stems
-from data_prep.pretraining_text import (
-    HELD_OUT_SUFFIX,
-    FormattedBatch,
-    NoteFormatter,
-    NoteToFormat,
-    file_names,
-)
-from data_prep.program import ProgramFlags, UsageError, UserError
+from data_prep import beam_flags, manifest, note_reader, note_sources, program, work_shards
+from data_prep.format_settings import FormatSettings
+from data_prep.note_selection import Survey, describe_categories
+from data_prep.pretraining_text import FormattedBatch, NoteToFormat
+from data_prep.program import ProgramFlags, UsageError
 from data_prep.progress import Progress
 from data_prep.work_shards import WorkFolder, WorkShard
 from data_prep.workers import Workers
@@ -134,6 +129,7 @@ def define_flags(values: ProgramFlags) -> None:
         upper_bound=1024,
         flag_values=values,
     )
+    beam_flags.define(values)
     flags.mark_flag_as_required("output_dir", flag_values=values)
 
 
@@ -147,10 +143,10 @@ def main(values: ProgramFlags) -> None:
         raise UsageError("--category: found an empty name; expected names between commas, or 'all'")
     if values.sentence_splitter == "spacy" and not values.spacy_model:
         raise UsageError("--spacy_model: found an empty name; expected a model")
-    format_notes(
-        input_files=_input_files(values.input_file) if values.input_file is not None else (),
-        input_sql=values.input_sql,
-        sql_table=values.sql_table,
+    beam_flags.require_no_stray_options(values)
+    if values.runner is not None:
+        _require_what_runners_do(values)
+    settings = FormatSettings(
         columns=note_reader.ColumnNames(
             text=values.text_column,
             category=values.category_column,
@@ -158,7 +154,6 @@ def main(values: ProgramFlags) -> None:
             subject_id=values.subject_column,
             needs_subject=values.held_out_fraction > 0,
         ),
-        output_dir=Path(values.output_dir),
         category=values.category,
         skip_bad_rows=values.skip_bad_rows,
         deduplicate=values.deduplicate,
@@ -168,6 +163,24 @@ def main(values: ProgramFlags) -> None:
         sentence_splitter=values.sentence_splitter,
         spacy_model=values.spacy_model,
         num_shards=values.num_shards,
+    )
+    if values.runner is not None:
+        from data_prep import beam_format_notes
+
+        beam_format_notes.format_notes(
+            input_patterns=values.input_file,
+            output_dir=values.output_dir,
+            settings=settings,
+            runner=values.runner,
+            pipeline_options=values.pipeline_options,
+        )
+        return
+    format_notes(
+        input_files=_input_files(values.input_file) if values.input_file is not None else (),
+        input_sql=values.input_sql,
+        sql_table=values.sql_table,
+        output_dir=Path(values.output_dir),
+        settings=settings,
         num_workers=values.num_workers,
     )
 
@@ -177,124 +190,97 @@ def format_notes(
     input_files: Sequence[Path] = (),
     input_sql: str | None = None,
     sql_table: str | None = None,
-    columns: note_reader.ColumnNames,
     output_dir: Path,
-    category: str,
-    skip_bad_rows: bool,
-    deduplicate: str,
-    near_duplicate_threshold: float,
-    held_out_fraction: float,
-    section_rules: str,
-    sentence_splitter: str,
-    spacy_model: str,
-    num_shards: int,
+    settings: FormatSettings,
     num_workers: int,
 ) -> None:
-    """Makes pretraining text of notes; the arguments are the program's flags.
+    """Makes pretraining text of notes.
 
     Memory holds a few hundred notes for each worker, whatever the size of the input; with
     `deduplicate`, also what `deduplication` says of each note that is kept.
+
+    Args:
+      input_files: CSV or Parquet.
+      input_sql: in their place, a database as an SQLAlchemy URL.
+      sql_table: its table.
+      output_dir: made if it does not exist.
+      settings: what the output follows from.
+      num_workers: processes.
 
     Raises:
       UserError: the input, the output folder or an earlier run's output in it is at fault.
     """
     sources: list[note_reader.NoteSource] = [
-        note_sources.open_file(path, columns) for path in input_files
+        note_sources.open_file(path, settings.columns) for path in input_files
     ]
     inputs = [manifest.describe_file(path) for path in input_files]
     if input_sql is not None and sql_table is not None:
-        source = note_sources.open_table(input_sql, sql_table, columns)
+        source = note_sources.open_table(input_sql, sql_table, settings.columns)
         sources.append(source)
         inputs.append(source.description)
-    chosen_flags = {
-        "category": category,
-        "text_column": columns.text,
-        "category_column": columns.category,
-        "id_column": columns.row_id,
-        "subject_column": columns.subject_id,
-        "skip_bad_rows": skip_bad_rows,
-        "deduplicate": deduplicate,
-        "near_duplicate_threshold": near_duplicate_threshold if deduplicate == "near" else None,
-        "held_out_fraction": held_out_fraction,
-        "section_rules": section_rules,
-        "sentence_splitter": sentence_splitter,
-        "spacy_model": Path(spacy_model).name if sentence_splitter == "spacy" else None,
-        "num_shards": num_shards,
-    }
-    make_formatter = functools.partial(
-        NoteFormatter,
-        section_rules=section_rules,
-        sentence_splitter=sentence_splitter,
-        spacy_model=spacy_model,
-    )
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(
-            f"--output_dir: {output_dir} is a file or lies below one; a folder was expected"
-        ) from None
+    work_shards.make_folder(output_dir)
     workers: Workers[Sequence[NoteToFormat], FormattedBatch]
-    with work_shards.locked(output_dir), Workers(make_formatter, num_workers) as workers:
-        settings = {
-            "flags": chosen_flags,
-            "inputs": inputs,
-            "versions": manifest.versions(workers.description, deduplicate),
-        }
-        earlier = manifest.find_earlier(output_dir, settings)
+    with (
+        work_shards.locked(output_dir),
+        Workers(settings.make_formatter, num_workers) as workers,
+    ):
+        described = settings.described(inputs, settings.versions(workers.description))
+        earlier = manifest.find_earlier(manifest.LocalFolder(output_dir), described)
         if earlier is manifest.Earlier.COMPLETE:
             _log.info("%s is complete already, made with these flags; nothing to do", output_dir)
             return
-        survey = Survey(note_reader.read_all(sources), skip_bad_rows=skip_bad_rows)
-        categories = survey.choose(category)
-        folder = WorkFolder(output_dir, settings)
+        survey = Survey(skip_bad_rows=settings.skip_bad_rows)
+        for row in note_reader.read_all(sources):
+            survey.add(row)
+        categories = survey.choose(settings.category)
+        folder = WorkFolder(output_dir, described)
         if earlier is manifest.Earlier.NONE and not folder.is_assembling:
-            _require_free_names(output_dir, categories, num_shards)
-        selection = NoteSelection(
+            settings.require_free_names(
+                str(output_dir), categories, lambda name: (output_dir / name).exists()
+            )
+        selection = settings.make_selection(
             categories,
-            held_out_fraction=held_out_fraction,
-            is_duplicate=_duplicate_finder(deduplicate, near_duplicate_threshold),
-            skip_bad_rows=skip_bad_rows,
+            _duplicate_finder(settings.deduplicate, settings.near_duplicate_threshold),
         )
+        total = sum(survey.usable[name] for name in categories)
         _log.info(
             "%d notes of %s to format%s",
-            sum(survey.usable[name] for name in categories),
-            "all categories" if category.strip().lower() == ALL_CATEGORIES else category,
+            total,
+            describe_categories(settings.category),
             f", of which {folder.done} work shards are done" if folder.done else "",
         )
-        with Progress(
-            "format_notes",
-            "notes",
-            total=sum(survey.usable[name] for name in categories),
-            rate_unit="words",
-        ) as progress:
+        with Progress("format_notes", "notes", total=total, rate_unit="words") as progress:
             _format_shards(
                 work_shards.cut(selection.notes(note_reader.read_all(sources))),
                 workers,
                 folder,
                 progress,
             )
-        files, statistics = folder.assemble(num_shards)
+        files, statistics = folder.assemble(settings.num_shards)
         manifest.write(
             output_dir,
-            settings=settings,
+            settings=described,
             selection=selection,
             rows=survey.rows,
             statistics=statistics,
             files=files,
         )
         folder.remove()
-    manifest.log_summary(output_dir, selection, statistics, files)
+    manifest.log_summary(str(output_dir), selection, statistics, files)
+
+
+def _require_what_runners_do(values: ProgramFlags) -> None:
+    beam_flags.require_valid(values)
+    if values.input_sql is not None:
+        raise UsageError(
+            "--runner reads files, not --input_sql; export the table to Parquet or CSV, or leave "
+            "out --runner"
+        )
 
 
 def _input_files(patterns: str) -> list[Path]:
     files = program.expand_patterns(patterns, "input_file")
-    seen: set[Path] = set()
-    for file in files:
-        if file.resolve() in seen:
-            raise UserError(
-                f"--input_file: {file} is named twice and would give its notes twice; name it once"
-            )
-        seen.add(file.resolve())
+    note_sources.require_named_once(files)
     return files
 
 
@@ -328,19 +314,6 @@ def _duplicate_finder(deduplicate: str, threshold: float) -> Callable[[str], boo
     if deduplicate == "exact":
         return deduplication.ExactDuplicates().is_duplicate
     return deduplication.NearDuplicates(threshold).is_duplicate
-
-
-def _require_free_names(output_dir: Path, categories: Sequence[str], num_shards: int) -> None:
-    for stem in file_stems(categories):
-        for name in (
-            *file_names(stem, num_shards),
-            *file_names(stem + HELD_OUT_SUFFIX, num_shards),
-        ):
-            if (output_dir / name).exists():
-                raise UserError(
-                    f"{output_dir / name} exists and no manifest says that this program made it; "
-                    "move it away, or choose another --output_dir"
-                )
 
 
 def cli() -> None:

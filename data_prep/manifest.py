@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from data_prep import atomic_files
 from data_prep.note_selection import NoteSelection
@@ -54,35 +54,74 @@ def versions(splitter: Mapping[str, str], deduplicate: str) -> dict[str, str]:
     return found
 
 
-def find_earlier(output_dir: Path, settings: Mapping[str, Any]) -> Earlier:
+class OutputFolder(Protocol):
+    """A folder of files, here or elsewhere."""
+
+    def __str__(self) -> str:
+        """Returns its path."""
+        ...
+
+    def size(self, name: str) -> int | None:
+        """Returns the size of a file in bytes, None if there is none."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Returns what stands in a file."""
+        ...
+
+    def sha256(self, name: str) -> str:
+        """Returns the SHA-256 of a file in hexadecimal."""
+        ...
+
+
+class LocalFolder:
+    """A folder of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def size(self, name: str) -> int | None:
+        """Returns the size of a file in bytes, None if there is none."""
+        path = self._path / name
+        return path.stat().st_size if path.is_file() else None
+
+    def read(self, name: str) -> bytes:
+        """Returns what stands in a file."""
+        return (self._path / name).read_bytes()
+
+    def sha256(self, name: str) -> str:
+        """Returns the SHA-256 of a file in hexadecimal."""
+        return atomic_files.sha256_of_file(self._path / name)
+
+
+def find_earlier(folder: OutputFolder, settings: Mapping[str, Any]) -> Earlier:
     """Says what stands in the output folder.
 
     Raises:
       UserError: the output of other settings, or a manifest of something else.
     """
-    path = output_dir / MANIFEST_NAME
-    if not path.exists():
+    if folder.size(MANIFEST_NAME) is None:
         return Earlier.NONE
     advice = "choose another --output_dir, or move the earlier output away"
     try:
-        earlier = json.loads(path.read_text())
-        files = [(output_dir / f["name"], f["size_bytes"], f["sha256"]) for f in earlier["outputs"]]
+        earlier = json.loads(folder.read(MANIFEST_NAME))
+        files = [(f["name"], f["size_bytes"], f["sha256"]) for f in earlier["outputs"]]
         if earlier["program"] != _PROGRAM:
             raise KeyError
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is not a manifest of format_notes; {advice}") from None
+        raise UserError(
+            f"{folder}/{MANIFEST_NAME} is not a manifest of format_notes; {advice}"
+        ) from None
     require_same_settings(
-        earlier, settings, f"{output_dir} holds the output of a run with other settings", advice
+        earlier, settings, f"{folder} holds the output of a run with other settings", advice
     )
     intact = all(
-        file.is_file()
-        and file.stat().st_size == size
-        and atomic_files.sha256_of_file(file) == sha256
-        for file, size, sha256 in files
+        folder.size(name) == size and folder.sha256(name) == sha256 for name, size, sha256 in files
     )
-    if intact and (output_dir / REPORT_NAME).is_file():
-        return Earlier.COMPLETE
-    return Earlier.DAMAGED
+    return Earlier.COMPLETE if intact and folder.size(REPORT_NAME) else Earlier.DAMAGED
 
 
 def write(
@@ -154,7 +193,7 @@ def describe(
 
 
 def log_summary(
-    output_dir: Path,
+    output_dir: str,
     selection: NoteSelection,
     statistics: TextStatistics,
     files: Sequence[TextFile],

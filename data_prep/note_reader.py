@@ -6,10 +6,12 @@ with it without quoting it; the caller decides whether that ends the run.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
+import io
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, cast
@@ -41,6 +43,29 @@ class BadRow(NamedTuple):
     place: str
     reason: str
     advice: str
+
+
+class Piece(NamedTuple):
+    """Consecutive rows of a file, which can be read without those before them.
+
+    Attributes:
+      start: where they begin: bytes of a CSV (decompressed), row groups of a Parquet file.
+      end: where they end.
+      row: number of the first one.
+      lines: of the file before it.
+      crc: CRC-32 of the bytes, 0 for Parquet, which has checksums of its own.
+    """
+
+    start: int
+    end: int
+    row: int
+    lines: int
+    crc: int
+
+
+def open_local(path: str) -> IO[bytes]:
+    """Opens a file of this machine."""
+    return Path(path).open("rb")
 
 
 class NoteSource(Protocol):
@@ -119,16 +144,27 @@ class CsvSource:
     Args:
       path: plain, or gzip if its name ends in `.gz`; UTF-8, with or without a byte order mark.
       columns: which columns hold what.
+      open_binary: opens the path as bytes.
+
+    Attributes:
+      is_compressed: whether it is gzip.
 
     Raises:
       UserError: the header cannot be read or lacks a column.
     """
 
-    def __init__(self, path: Path, columns: ColumnNames) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: str | Path,
+        columns: ColumnNames,
+        open_binary: Callable[[str], IO[bytes]] = open_local,
+    ) -> None:
+        self._path = str(path)
+        self._open_binary = open_binary
+        self.is_compressed = self._path.lower().endswith(".gz")
         self._needs_subject = columns.needs_subject
         with self._open() as stream:
-            header = next(self._records(stream), None)
+            header = next(self._records(_Lines(stream)), None)
         if header is None:
             raise UserError(f"{path}: found no header; expected one and at least one note")
         if isinstance(header, BadRow):
@@ -139,32 +175,93 @@ class CsvSource:
     def rows(self) -> Iterator[Note | BadRow]:
         """Yields every row; a row number counts from 1 after the header, blank lines left out."""
         with self._open() as stream:
-            records = self._records(stream)
+            records = self._records(_Lines(stream))
             next(records, None)
+            yield from map(self._row, records)
+
+    def cut(
+        self, see: Callable[[Note | BadRow], None], is_enough: Callable[[int, int, int], bool]
+    ) -> Iterator[tuple[Piece, bytes]]:
+        """Reads the file once and yields its pieces with their bytes, decompressed.
+
+        Args:
+          see: called with every row.
+          is_enough: called with the number of a piece, its rows and its bytes so far; whether it
+            ends there.
+        """
+        with self._open() as stream:
+            lines = _Lines(stream)
+            records = self._records(lines)
+            next(records, None)
+            start, first_line = lines.size, lines.number
+            lines.kept = []
+            first_row = row = 1
+            number = 0
+
+            def piece() -> tuple[Piece, bytes]:
+                data = b"".join(lines.kept or ())
+                lines.kept = []
+                return Piece(start, lines.size, first_row, first_line, zlib.crc32(data)), data
+
             for record in records:
-                if isinstance(record, BadRow):
-                    yield record
-                elif len(record.fields) != self._width:
-                    yield BadRow(
-                        record.place,
-                        "wrong number of fields",
-                        f"found {len(record.fields)} fields, expected the header's {self._width}; "
-                        "correct the quoting",
-                    )
-                else:
-                    values = {role: record.fields[i] for role, i in self._places.items()}
-                    yield make_note(values, record.place, needs_subject=self._needs_subject)
+                see(self._row(record))
+                row += 1
+                if is_enough(number, row - first_row, lines.size - start):
+                    yield piece()
+                    start, first_line, first_row = lines.size, lines.number, row
+                    number += 1
+            if row > first_row:
+                yield piece()
 
-    def _open(self) -> IO[bytes]:
-        if self._path.suffix.lower() == ".gz":
-            return cast(IO[bytes], gzip.open(self._path, "rb"))
-        return self._path.open("rb")
+    def rows_of(self, piece: Piece, data: bytes) -> Iterator[Note | BadRow]:
+        """Yields the rows of a piece.
 
-    def _records(self, stream: IO[bytes]) -> Iterator[_Record | BadRow]:
+        Args:
+          piece: as `cut` gave it.
+          data: its bytes.
+
+        Raises:
+          UserError: they are not those that `cut` read.
+        """
+        if len(data) != piece.end - piece.start or zlib.crc32(data) != piece.crc:
+            raise UserError(
+                f"{self._path}: changed while it was read, seen at row {piece.row}; expected a "
+                "file that nobody writes to; run the same command again"
+            )
+        lines = _Lines(io.BytesIO(data), piece.lines)
+        yield from map(self._row, self._records(lines, piece.row))
+
+    def read(self, piece: Piece) -> bytes:
+        """Returns the bytes of a piece of a file that is not compressed."""
+        with self._open() as stream:
+            stream.seek(piece.start)
+            return stream.read(piece.end - piece.start)
+
+    def _row(self, record: _Record | BadRow) -> Note | BadRow:
+        if isinstance(record, BadRow):
+            return record
+        if len(record.fields) != self._width:
+            return BadRow(
+                record.place,
+                "wrong number of fields",
+                f"found {len(record.fields)} fields, expected the header's {self._width}; "
+                "correct the quoting",
+            )
+        values = {role: record.fields[i] for role, i in self._places.items()}
+        return make_note(values, record.place, needs_subject=self._needs_subject)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        with self._open_binary(self._path) as file:
+            if self.is_compressed:
+                with gzip.GzipFile(fileobj=file) as stream:
+                    yield cast(IO[bytes], stream)
+            else:
+                yield file
+
+    def _records(self, lines: _Lines, row: int = 0) -> Iterator[_Record | BadRow]:
         csv.field_size_limit(_LONGEST_FIELD)
-        lines = _Lines(stream)
         reader = csv.reader(lines, strict=True)
-        row = 0
         while True:
             first_line, lines.fault = lines.number + 1, None
             place = f"{self._path}: row {row} (line {first_line})"
@@ -204,12 +301,20 @@ class _Lines:
     """The lines of a file as text; what is wrong with one is noted in `fault`, not raised.
 
     The reader goes on to the end of the record, so that only this one is lost.
+
+    Attributes:
+      number: lines read, with those before the stream.
+      size: bytes read.
+      fault: reason and advice, of a line since it was last None.
+      kept: if it is a list, the lines are added to it.
     """
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], number: int = 0) -> None:
         self._lines = iter(stream)
-        self.number = 0
+        self.number = number
+        self.size = 0
         self.fault: tuple[str, str] | None = None
+        self.kept: list[bytes] | None = None
 
     def __iter__(self) -> _Lines:
         return self
@@ -217,6 +322,9 @@ class _Lines:
     def __next__(self) -> str:
         line = next(self._lines)
         self.number += 1
+        self.size += len(line)
+        if self.kept is not None:
+            self.kept.append(line)
         if self.number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if b"\0" in line:

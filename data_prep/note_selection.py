@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from data_prep.note_reader import BadRow, Note
 from data_prep.pretraining_text import NoteToFormat, file_stem
@@ -27,35 +28,54 @@ class Survey:
     error of the first minutes rather than of the last.
 
     Args:
-      rows: every row of every source.
       skip_bad_rows: whether bad rows are passed over.
 
     Attributes:
       rows: category → rows, under the spelling that came first.
       usable: category → rows with text that were not entered in error.
-
-    Raises:
-      UserError: a bad row, or the column of categories does not hold any.
     """
 
-    def __init__(self, rows: Iterable[Note | BadRow], *, skip_bad_rows: bool) -> None:
+    def __init__(self, *, skip_bad_rows: bool) -> None:
+        self._skip_bad_rows = skip_bad_rows
         self.rows: Counter[str] = Counter()
         self.usable: Counter[str] = Counter()
         self._spelling: dict[str, str] = {}
-        for row in rows:
-            if isinstance(row, BadRow):
-                if not skip_bad_rows:
-                    raise bad_row_error(row)
-                continue
-            category = self._spelling.setdefault(row.category.casefold(), row.category)
-            self.rows[category] += 1
-            self.usable[category] += not row.is_error and bool(row.text.strip())
-            if len(self._spelling) > _MAX_CATEGORIES or len(category) > _MAX_CATEGORY_LENGTH:
-                raise UserError(
-                    f"the column of categories holds more than {_MAX_CATEGORIES} different values "
-                    f"or one of more than {_MAX_CATEGORY_LENGTH} characters; expected a few short "
-                    "names; check --category_column"
-                )
+
+    def add(self, row: Note | BadRow) -> None:
+        """Looks at the next row.
+
+        Raises:
+          UserError: it is a bad one, or the column of categories does not hold any.
+        """
+        if isinstance(row, BadRow):
+            if not self._skip_bad_rows:
+                raise bad_row_error(row)
+            return
+        self._count(row.category, 1, not row.is_error and bool(row.text.strip()))
+
+    def merge(self, found: Iterable[tuple[str, int, int]]) -> None:
+        """Adds what `found` said of the rows that follow.
+
+        Raises:
+          UserError: the column of categories does not hold any.
+        """
+        for category, rows, usable in found:
+            self._count(category, rows, usable)
+
+    def found(self) -> list[tuple[str, int, int]]:
+        """Returns each category, its rows and those of them that are usable, as they came."""
+        return [(category, rows, self.usable[category]) for category, rows in self.rows.items()]
+
+    def _count(self, category: str, rows: int, usable: int) -> None:
+        category = self._spelling.setdefault(category.casefold(), category)
+        self.rows[category] += rows
+        self.usable[category] += usable
+        if len(self._spelling) > _MAX_CATEGORIES or len(category) > _MAX_CATEGORY_LENGTH:
+            raise UserError(
+                f"the column of categories holds more than {_MAX_CATEGORIES} different values "
+                f"or one of more than {_MAX_CATEGORY_LENGTH} characters; expected a few short "
+                "names; check --category_column"
+            )
 
     def choose(self, asked: str) -> list[str]:
         """Returns the categories that `--category` names, in its order.
@@ -77,7 +97,7 @@ class Survey:
                        if name.strip().casefold() not in self._spelling]  # fmt: skip
             if missing:
                 raise UserError(
-                    f"--category: no note is of category {missing[0]!r}; {self._found()}"
+                    f"--category: no note is of category {missing[0]!r}; {self._names()}"
                 )
             chosen = [self._spelling[key] for key in dict.fromkeys(keys)]
         if not any(self.usable[category] for category in chosen):
@@ -87,7 +107,7 @@ class Survey:
             )
         return chosen
 
-    def _found(self) -> str:
+    def _names(self) -> str:
         names = sorted(self.rows, key=lambda name: (-self.rows[name], name))
         if not all(_LOOKS_LIKE_A_LABEL.fullmatch(name) for name in names):
             return (
@@ -155,6 +175,21 @@ class NoteSelection:
                 held_out = is_held_out(row.subject_id, self._held_out_fraction)
                 yield NoteToFormat(category, held_out, row.text)
 
+    def counts(self) -> dict[str, Any]:
+        """Returns what was left out so far, for `add_counts`."""
+        return {
+            "dropped": self.dropped,
+            "bad_rows": self.bad_rows,
+            "other_rows": self.other_rows,
+        }
+
+    def add_counts(self, counts: Mapping[str, Any]) -> None:
+        """Adds what another selection of the same categories left out."""
+        for category, reasons in counts["dropped"].items():
+            self.dropped[category].update(reasons)
+        self.bad_rows.update(counts["bad_rows"])
+        self.other_rows += counts["other_rows"]
+
 
 def is_held_out(subject_id: str, fraction: float) -> bool:
     """Returns whether a patient is held out: the same answer in every run and for every source.
@@ -172,6 +207,11 @@ def bad_row_error(row: BadRow) -> UserError:
     return UserError(
         f"{row.place}: {row.reason}: {row.advice}, or leave such rows out with --skip_bad_rows"
     )
+
+
+def describe_categories(asked: str) -> str:
+    """Returns how a log calls what `--category` asks for."""
+    return "all categories" if asked.strip().casefold() == ALL_CATEGORIES else asked
 
 
 def file_stems(categories: Iterable[str]) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from data_prep.note_reader import BadRow, ColumnNames, Note, make_note
+from data_prep.note_reader import BadRow, ColumnNames, Note, Piece, make_note, open_local
 from data_prep.program import UserError
 
 if TYPE_CHECKING:
@@ -21,14 +21,25 @@ class ParquetSource:
 
     Memory holds some pages of the file and a few hundred rows, however large its row groups are.
 
+    Args:
+      path: the file.
+      columns: which columns hold what.
+      open_binary: opens the path as bytes.
+
     Raises:
       UserError: the file is not Parquet, is damaged, or lacks a column.
     """
 
-    def __init__(self, path: Path, columns: ColumnNames) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        columns: ColumnNames,
+        open_binary: Callable[[str], IO[bytes]] = open_local,
+    ) -> None:
         import pyarrow
 
-        self._path = path
+        self._path = str(path)
+        self._open_binary = open_binary
         self._needs_subject = columns.needs_subject
         try:
             with self._open() as file:
@@ -40,13 +51,31 @@ class ParquetSource:
 
     def rows(self) -> Iterator[Note | BadRow]:
         """Yields every row; a row number counts from 1."""
+        yield from self._rows_from(0, None)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yields the row groups that have rows."""
+        with self._open() as file:
+            row = 1
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if rows:
+                    yield Piece(group, group + 1, row, 0, 0)
+                row += rows
+
+    def rows_of(self, piece: Piece) -> Iterator[Note | BadRow]:
+        """Yields the rows of a piece."""
+        yield from self._rows_from(piece.row - 1, list(range(piece.start, piece.end)))
+
+    def _rows_from(self, row: int, row_groups: list[int] | None) -> Iterator[Note | BadRow]:
         import pyarrow
 
-        row = 0
         try:
             with self._open() as file:
                 for batch in file.iter_batches(
-                    _ROWS_AT_A_TIME, columns=sorted(set(self._columns.values()))
+                    _ROWS_AT_A_TIME,
+                    row_groups=row_groups,
+                    columns=sorted(set(self._columns.values())),
                 ):
                     for values in self._rows_of(batch):
                         row += 1
@@ -76,8 +105,12 @@ class ParquetSource:
     def _open(self) -> pyarrow.parquet.ParquetFile:
         import pyarrow.parquet
 
+        is_local = self._open_binary is open_local
         return pyarrow.parquet.ParquetFile(
-            self._path, buffer_size=_BUFFER_BYTES, pre_buffer=False, memory_map=False
+            self._path if is_local else self._open_binary(self._path),
+            buffer_size=_BUFFER_BYTES,
+            pre_buffer=False,
+            memory_map=False,
         )
 
     def _damaged(self, error: Exception, where: str = "") -> UserError:

@@ -93,14 +93,18 @@ class TextStatistics:
         self.headers.update(other.headers)
         if len(self.headers) > _MAX_HEADERS:
             self.headers = Counter(dict(self.headers.most_common(_MAX_HEADERS // 2)))
+        if other._sampled_one_in > self._sampled_one_in:
+            self._sample(other._sampled_one_in)
         for section, count in other._sections.items():
             if section % self._sampled_one_in == 0:
                 self._sections[section] += count
         while len(self._sections) > _MAX_SECTION_HASHES:
-            self._sampled_one_in *= 2
-            self._sections = Counter(
-                {s: n for s, n in self._sections.items() if s % self._sampled_one_in == 0}
-            )
+            self._sample(2 * self._sampled_one_in)
+
+    def _sample(self, one_in: int) -> None:
+        # Chosen by the hash, so that the sample does not depend on the order of the sections.
+        self._sampled_one_in = one_in
+        self._sections = Counter({s: n for s, n in self._sections.items() if s % one_in == 0})
 
     def total(self, *, held_out: bool | None = None) -> dict[str, int]:
         """Returns the counts of all categories; of one set only if `held_out` says which."""
@@ -125,13 +129,15 @@ class TextStatistics:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the counts of a batch for `from_json`; with all headers, so not to be shown."""
-        hashes = array("Q", self._sections.elements())
+        sections = self._sections
         return {
             "counts": [[*key, dict(counts)] for key, counts in self.counts.items()],
             "dropped": self.dropped,
             "lengths": self.lengths,
             "headers": self.headers,
-            "sections": base64.b64encode(hashes.tobytes()).decode(),
+            "sections": _packed("Q", sections.keys()),
+            "section_counts": _packed("I", sections.values()),
+            "sampled_one_in": self._sampled_one_in,
         }
 
     @classmethod
@@ -144,9 +150,11 @@ class TextStatistics:
         for kind, buckets in value["lengths"].items():
             statistics.lengths[kind] = Counter({int(b): n for b, n in buckets.items()})
         statistics.headers = Counter(value["headers"])
-        hashes = array("Q")
-        hashes.frombytes(base64.b64decode(value["sections"]))
-        statistics._sections = Counter(hashes)
+        hashes = _unpacked("Q", value["sections"])
+        statistics._sections = Counter(
+            dict(zip(hashes, _unpacked("I", value["section_counts"]), strict=True))
+        )
+        statistics._sampled_one_in = value["sampled_one_in"]
         return statistics
 
 
@@ -161,6 +169,16 @@ def _bucket(length: int) -> int:
     if length < _EXACT_BELOW:
         return length
     return _EXACT_BELOW + int(math.log2(length / _EXACT_BELOW) * _BUCKETS_PER_DOUBLING)
+
+
+def _packed(typecode: str, numbers: Iterable[int]) -> str:
+    return base64.b64encode(array(typecode, numbers).tobytes()).decode()
+
+
+def _unpacked(typecode: str, text: str) -> array[int]:
+    numbers: array[int] = array(typecode)
+    numbers.frombytes(base64.b64decode(text))
+    return numbers
 
 
 def _hash_of_section(section: str) -> int:

@@ -69,14 +69,25 @@ def cut(notes: Iterable[NoteToFormat]) -> Iterator[WorkShard]:
     for note in notes:
         batch.append(note)
         characters += len(note.text)
-        enough = _CHARACTERS_OF_FIRST_SHARD + number * _CHARACTERS_MORE_IN_NEXT_SHARD
-        if len(batch) >= _NOTES_PER_SHARD or characters >= min(enough, _CHARACTERS_PER_SHARD):
+        if is_enough(number, len(batch), characters):
             yield WorkShard(number, first_note, _digest(batch), batch)
             first_note += len(batch)
             number += 1
             characters, batch = 0, []
     if batch:
         yield WorkShard(number, first_note, _digest(batch), batch)
+
+
+def is_enough(number: int, notes: int, size: int) -> bool:
+    """Returns whether a piece of the work is large enough.
+
+    Args:
+      number: of the piece.
+      notes: in it so far.
+      size: characters in it so far.
+    """
+    enough = _CHARACTERS_OF_FIRST_SHARD + number * _CHARACTERS_MORE_IN_NEXT_SHARD
+    return notes >= _NOTES_PER_SHARD or size >= min(enough, _CHARACTERS_PER_SHARD)
 
 
 class WorkFolder:
@@ -159,11 +170,7 @@ class WorkFolder:
                     statistics.add(TextStatistics.from_json(json.loads(next(lines))))
                     for line in lines:
                         files.add(Document(*json.loads(line)), num_shards)
-            if not statistics.counts:
-                raise UserError(
-                    "no note gave any text: sections or sentences were found in none; check the "
-                    "input and --section_rules"
-                )
+            require_text(statistics)
             (self.path / _ASSEMBLING).touch()
             return files.commit(), statistics
 
@@ -254,6 +261,33 @@ def require_same_settings(
         differences.append(f"the input {changed}")
     if differences:
         raise UserError(f"{found}: {'; '.join(differences)}; {advice}")
+
+
+def require_text(statistics: TextStatistics) -> None:
+    """Refuses an output without text.
+
+    Raises:
+      UserError: no note gave any.
+    """
+    if not statistics.counts:
+        raise UserError(
+            "no note gave any text: sections or sentences were found in none; check the input and "
+            "--section_rules"
+        )
+
+
+def make_folder(output_dir: Path) -> None:
+    """Makes the output folder if it does not exist.
+
+    Raises:
+      UserError: a file is in its way.
+    """
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(
+            f"--output_dir: {output_dir} is a file or lies below one; a folder was expected"
+        ) from None
 
 
 @contextlib.contextmanager

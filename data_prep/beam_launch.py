@@ -1,0 +1,223 @@
+"""Runs a pipeline in a process of its own, whose output goes nowhere.
+
+Beam and its runners log what they please, exceptions of steps among it; and a runner that has lost
+a worker may wait for it forever. Both end with that process: this one says what came of it in a
+line, and nothing else is ever shown.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from data_prep.program import UsageError, UserError
+
+_log = logging.getLogger(__name__)
+
+Counters = dict[str, int]
+
+_SECONDS_TO_END = 15.0
+
+
+def run(module: str, *, runner: str, pipeline_options: Sequence[str], **arguments: Any) -> Counters:
+    """Builds a pipeline, runs it and waits for its end.
+
+    Args:
+      module: its function `build` adds the steps to an `apache_beam.Pipeline`. Imported only in the
+        other process.
+      runner: a name that Beam knows.
+      pipeline_options: the runner's.
+      arguments: the other ones of `build`.
+
+    Returns:
+      The pipeline's counters, as far as the runner tells them.
+
+    Raises:
+      UserError: the pipeline failed.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=_launch, args=(module, arguments, runner, list(pipeline_options), theirs)
+    )
+    process.start()
+    theirs.close()
+    try:
+        while True:
+            try:
+                kind, value = ours.recv()
+            except (EOFError, OSError):
+                process.join(_SECONDS_TO_END)
+                raise UserError(
+                    f"the process that started {runner} ended with exit status "
+                    f"{process.exitcode}; run the same command again"
+                ) from None
+            if kind == "said":
+                _log.info("%s", value)
+            elif kind == "done":
+                return value
+            elif kind == "usage":
+                raise UsageError(value)
+            else:
+                raise UserError(value)
+    finally:
+        # The launcher cancels what it can when this end of the pipe is closed, and then ends.
+        ours.close()
+        process.join(_SECONDS_TO_END)
+        _end_group(process.pid)
+        process.join()
+
+
+def _end_group(pid: int | None) -> None:
+    """Ends a launcher and the workers that it started, whatever they do."""
+    if pid is not None:
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+def _launch(
+    module: str, arguments: dict[str, Any], runner: str, options: list[str], pipe: Connection
+) -> None:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _silence()
+    launcher = _Launcher(pipe)
+    try:
+        build = importlib.import_module(module).build
+        launcher.run(functools.partial(build, **arguments), runner, options)
+    except BaseException as error:  # noqa: BLE001
+        launcher.tell("failed", _told(error))
+    finally:
+        launcher.wait_for_parent()
+
+
+class _Launcher:
+    """The other end of the pipe, and what is to be cancelled when it closes."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+        self._result: Any = None
+        self._parent_is_gone = threading.Event()
+        threading.Thread(target=self._watch_parent, daemon=True).start()
+        threading.excepthook = self._watch_threads
+
+    def tell(self, kind: str, value: Any) -> None:
+        with self._lock:
+            try:
+                self._pipe.send((kind, value))
+            except OSError:
+                return
+
+    def run(self, build: Callable[[Any], None], runner: str, options: list[str]) -> None:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        try:
+            engine = _engine(runner)
+        except (ValueError, ImportError):
+            self.tell(
+                "usage",
+                f"--runner: Beam has no {runner} here; expected such as DirectRunner, "
+                "FlinkRunner, SparkRunner, DataflowRunner or PortableRunner",
+            )
+            return
+        try:
+            pipeline = beam.Pipeline(runner=engine, options=PipelineOptions(options))
+        except SystemExit:
+            self.tell("usage", "--pipeline_options: Beam does not take them; see its manual")
+            return
+        build(pipeline)
+        self._result = pipeline.run()
+        job = getattr(self._result, "job_id", None)
+        if callable(job):
+            job = job()
+        if isinstance(job, str):
+            self.tell("said", f"{runner} runs job {job}")
+        state = self._result.wait_until_finish()
+        if state not in (None, beam.runners.runner.PipelineState.DONE):
+            self.tell("failed", f"the pipeline ended as {state}; the runner's log says why")
+            return
+        self.tell("done", _counters(self._result))
+
+    def wait_for_parent(self) -> None:
+        self._parent_is_gone.wait(_SECONDS_TO_END)
+        os.killpg(0, signal.SIGKILL)
+
+    def _watch_parent(self) -> None:
+        try:
+            self._pipe.recv()
+        except (EOFError, OSError):
+            self._parent_is_gone.set()
+        result = self._result
+        if result is not None and not result.is_in_terminal_state():
+            # Jobs on other machines go on without us.
+            canceller = threading.Thread(target=result.cancel, daemon=True)
+            canceller.start()
+            canceller.join(_SECONDS_TO_END / 2)
+        os.killpg(0, signal.SIGKILL)
+
+    def _watch_threads(self, failure: threading.ExceptHookArgs) -> None:
+        # The thread that minds a worker fails when the worker dies; the runner would wait forever.
+        if failure.thread is not None and failure.thread.name == "run_worker":
+            self.tell(
+                "failed",
+                "a worker process died, as happens when memory runs out; run the same command "
+                "again",
+            )
+            self.wait_for_parent()
+
+
+def _engine(runner: str) -> Any:
+    from apache_beam.runners.runner import create_runner
+
+    if runner.lower().removesuffix("runner") == "direct":
+        # Beam's own choice by that name would first fetch a program from the network.
+        return create_runner("apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner")
+    return create_runner(runner)
+
+
+def _told(error: BaseException) -> str:
+    """Returns what can be said of a failure: our steps' messages, of all others only the kind."""
+    from data_prep.beam_steps import find_message
+
+    seen: BaseException | None = error
+    while seen is not None:
+        message = find_message(str(seen))
+        if message is not None:
+            return message
+        seen = seen.__cause__ or seen.__context__
+    return (
+        f"the runner failed with {type(error).__name__}, whose message is withheld, as it could "
+        "quote a note; check --runner, --pipeline_options and the runner's own log"
+    )
+
+
+def _counters(result: Any) -> Counters:
+    counters: Counters = {}
+    for counter in result.metrics().query()["counters"]:
+        value = counter.committed if counter.committed is not None else counter.attempted
+        name = counter.key.metric.name
+        counters[name] = counters.get(name, 0) + int(value or 0)
+    return counters
+
+
+def _silence() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)

@@ -1,0 +1,87 @@
+"""Runs the programs on runners of Beam, as their users do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.programs import ROOT
+
+beam = pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
+
+DIRECT = {"runner": "DirectRunner"}
+
+
+def processes(count: int) -> dict[str, str]:
+    """Flags for the DirectRunner with so many worker processes."""
+    return {
+        **DIRECT,
+        "pipeline_options": f"--direct_num_workers={count} --direct_running_mode=multi_processing",
+    }
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    """Returns every file below a folder by its path within it."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def service(module: str, port: int, *args: str) -> Iterator[None]:
+    """Runs a server of Beam's in a process group of its own until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *args],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        # The pool starts its workers as "python".
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("localhost", port)) == 0:
+                    break
+            assert process.poll() is None, f"{module} ended at once"
+            time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def job_service(folder: Path) -> Iterator[dict[str, str]]:
+    """Starts a job service and a pool of worker processes: what clusters of Flink and Spark have.
+
+    Yields the flags for a program that is to use them.
+    """
+    jobs, pool = free_port(), free_port()
+    with (
+        service(
+            "apache_beam.runners.portability.local_job_service_main",
+            jobs, f"--port={jobs}", f"--staging_dir={folder}",
+        ),
+        service("apache_beam.runners.worker.worker_pool_main", pool, f"--service_port={pool}"),
+    ):  # fmt: skip
+        yield {
+            "runner": "PortableRunner",
+            "pipeline_options": f"--job_endpoint=localhost:{jobs} "
+            f"--environment_type=EXTERNAL --environment_config=localhost:{pool}",
+        }
