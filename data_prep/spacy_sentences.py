@@ -73,6 +73,11 @@ class SpacySplitter:
             "spacy_version": spacy.__version__,
         }
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the model is one whose parser is computed by compiled code, the fast way."""
+        return isinstance(self._sentences, CompiledSentences)
+
     def split(self, sections: Sequence[str]) -> list[list[str]]:
         """Returns each section's sentences as they are written, one a line."""
         answers = {}

