@@ -13,6 +13,7 @@ import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,37 @@ def define_flags(values: ProgramFlags) -> None:
         flags.mark_flag_as_required(name, flag_values=values)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What the command line asks for, checked.
+
+    Attributes:
+      values: the flags.
+      options: those of them that training and evaluation are told.
+      config: the model.
+      input_files: the examples to train on.
+      eval_files: those to evaluate on.
+      sidecars: what is known of how the files were made, by file.
+      output_dir: exists and can be written.
+    """
+
+    values: ProgramFlags
+    options: TrainingOptions
+    config: BertConfig
+    input_files: list[str]
+    eval_files: list[str]
+    sidecars: dict[str, Any]
+    output_dir: Path
+
+
 def main(values: ProgramFlags) -> int:
     """Checks flags and inputs, then trains and evaluates."""
     _check_flags(values)
+    job = _checked_job(values)
+    return _plan(job) if values.plan else _run(job)
+
+
+def _checked_job(values: ProgramFlags) -> _Job:
     options = _options(values)
     program.require_readable_file(values.bert_config_file, "bert_config_file")
     config = BertConfig.from_json_file(values.bert_config_file)
@@ -124,9 +153,7 @@ def main(values: ProgramFlags) -> int:
         dict.fromkeys([*input_files, *eval_files]), options, config, values.bert_config_file
     )
     output_dir = _prepare_output_dir(values.output_dir)
-    if values.plan:
-        return _plan(values, options, config, input_files, output_dir)
-    return _run(values, options, config, input_files, eval_files, output_dir, sidecars)
+    return _Job(values, options, config, input_files, eval_files, sidecars, output_dir)
 
 
 def _check_flags(values: ProgramFlags) -> None:
@@ -169,104 +196,113 @@ def _prepare_output_dir(path: str) -> Path:
     return folder
 
 
-def _plan(
-    values: ProgramFlags,
-    options: TrainingOptions,
-    config: BertConfig,
-    input_files: list[str],
-    output_dir: Path,
-) -> int:
+def _plan(job: _Job) -> int:
     """Prints what a run with these flags would need."""
     from bert_clinical import devices, memory_plan, record_index
 
-    if values.device_memory_gb is not None:
-        device_bytes, device = values.device_memory_gb * 1e9, "a device"
+    if job.values.device_memory_gb is not None:
+        device_bytes, device = job.values.device_memory_gb * 1e9, "a device"
     else:
         device_bytes, device = devices.memory()
-    records = sum(file.records for file in record_index.index_files(input_files, output_dir))
+    indexes = record_index.index_files(job.input_files, job.output_dir)
     for line in memory_plan.plan_lines(
-        config, options, records=records, device_bytes=device_bytes, device=device
-    ):
+        job.config, job.options, records=sum(index.records for index in indexes),
+        device_bytes=device_bytes, device=device,
+    ):  # fmt: skip
         _log.info("%s", line)
     return 0
 
 
-def _run(
-    values: ProgramFlags,
-    options: TrainingOptions,
-    config: BertConfig,
-    input_files: list[str],
-    eval_files: list[str],
-    output_dir: Path,
-    sidecars: dict[str, Any],
-) -> int:
+def _run(job: _Job) -> int:
     from bert_clinical import checkpoint, devices
     from bert_clinical.tensorflow_errors import translated_errors
 
-    with translated_errors(options):
+    with translated_errors(job.options):
         # TensorFlow must know of all workers before it computes anything. With several of them it
         # takes SIGTERM for itself and drops it; hence our own handling comes after.
         strategy = devices.strategy()
-    with translated_errors(options), _stop_on_signals() as stop:
-        latest = checkpoint.latest_checkpoint(output_dir)
-        init_checkpoint = values.init_checkpoint
+    with translated_errors(job.options), _stop_on_signals() as stop:
+        latest = checkpoint.latest_checkpoint(job.output_dir)
+        init_checkpoint = job.values.init_checkpoint
         if init_checkpoint and latest is None:
             init_checkpoint = checkpoint.resolve_checkpoint(init_checkpoint)
-        from bert_clinical import run_record, training
-        from bert_clinical.input_pipeline import PretrainingData
-
-        chief = devices.is_chief(strategy)
-        cache_folder = output_dir if chief else _prepare_output_dir(str(output_dir / "workers"))
-
-        def load(files: list[str]) -> PretrainingData:
-            return PretrainingData(
-                files,
-                config=config,
-                max_seq_length=options.max_seq_length,
-                max_predictions_per_seq=options.max_predictions_per_seq,
-                cache_folder=cache_folder,
-            )
-
-        record: dict[str, Any] = {}
-        if values.do_train:
-            settings = training_options.decisive_settings(options, config, input_files)
-            if latest is not None and not values.allow_flag_changes:
-                training_options.require_same_settings(output_dir, settings)
-            data = load(input_files)
-            held_out = load(eval_files) if values.eval_input_file and values.eval_every else None
-            run_record.announce(options, config, data.records, len(input_files))
-            if chief:
-                training_options.write_settings(output_dir, settings)
-            stop.armed = True
-            result = training.train(
-                config=config, options=options, data=data, output_dir=output_dir,
-                init_checkpoint=init_checkpoint, held_out=held_out, stop=stop, strategy=strategy,
-            )  # fmt: skip
-            stop.armed = False
-            if chief:
-                record |= run_record.of_training(result, data.records)
-                run_record.write(output_dir, values.as_dict(), config, sidecars, record)
-            if result.stopped_by:
-                _log.info(
-                    "Stopped by signal %d after step %d; the same command goes on from %s",
-                    result.stopped_by, result.step,
-                    result.checkpoint if chief else "what the first worker saves",
-                )  # fmt: skip
-                return 128 + result.stopped_by
-            if not chief:
-                return 0
-            run_record.announce_end(result, values, output_dir)
-        elif latest is not None and not values.allow_flag_changes:
-            training_options.require_same_gelu(output_dir, options.gelu)
-        if values.do_eval:
-            results = training.evaluate(
-                config=config, options=options, data=load(eval_files), output_dir=output_dir,
-                init_checkpoint=init_checkpoint,
-            )  # fmt: skip
-            run_record.write_evaluation(output_dir, results)
-            record["evaluation"] = {name: value.item() for name, value in results.items()}
-            run_record.write(output_dir, values.as_dict(), config, sidecars, record)
+        if job.values.do_train:
+            status = _train(job, latest, init_checkpoint, strategy, stop)
+            if status or not devices.is_chief(strategy):
+                return status
+        elif latest is not None and not job.values.allow_flag_changes:
+            training_options.require_same_gelu(job.output_dir, job.options.gelu)
+        if job.values.do_eval:
+            _evaluate(job, init_checkpoint)
     return 0
+
+
+def _train(
+    job: _Job, latest: str | None, init_checkpoint: str | None, strategy: Any, stop: Any
+) -> int:
+    """Trains, or goes on from `latest`; returns an exit status."""
+    from bert_clinical import devices, run_record, training
+
+    chief = devices.is_chief(strategy)
+    cache_folder = job.output_dir if chief else _prepare_output_dir(f"{job.output_dir}/workers")
+    settings = training_options.decisive_settings(job.options, job.config, job.input_files)
+    if latest is not None and not job.values.allow_flag_changes:
+        training_options.require_same_settings(job.output_dir, settings)
+    data = _load(job, job.input_files, cache_folder)
+    held_out = None
+    if job.values.eval_input_file and job.values.eval_every:
+        held_out = _load(job, job.eval_files, cache_folder)
+    run_record.announce(job.options, job.config, data.records, len(job.input_files))
+    if chief:
+        training_options.write_settings(job.output_dir, settings)
+    stop.armed = True
+    result = training.train(
+        config=job.config, options=job.options, data=data, output_dir=job.output_dir,
+        init_checkpoint=init_checkpoint, held_out=held_out, stop=stop, strategy=strategy,
+    )  # fmt: skip
+    stop.armed = False
+    # A run that had nothing left to do keeps the record of how it went.
+    if chief and result.last_metrics:
+        run_record.write(
+            job.output_dir, job.values.as_dict(), job.config, job.sidecars,
+            run_record.of_training(result, data.records),
+        )  # fmt: skip
+    if result.stopped_by:
+        _log.info(
+            "Stopped by signal %d after step %d; the same command goes on from %s",
+            result.stopped_by, result.step,
+            result.checkpoint if chief else "what the first worker saves",
+        )  # fmt: skip
+        return 128 + result.stopped_by
+    if chief:
+        run_record.announce_end(result, job.values, job.output_dir)
+    return 0
+
+
+def _evaluate(job: _Job, init_checkpoint: str | None) -> None:
+    from bert_clinical import run_record, training
+
+    results = training.evaluate(
+        config=job.config, options=job.options, output_dir=job.output_dir,
+        data=_load(job, job.eval_files, job.output_dir), init_checkpoint=init_checkpoint,
+    )  # fmt: skip
+    run_record.write_evaluation(job.output_dir, results)
+    run_record.add_evaluation(
+        job.output_dir, job.values.as_dict(), job.config, job.sidecars,
+        {"evaluation": {name: value.item() for name, value in results.items()}},
+    )  # fmt: skip
+
+
+def _load(job: _Job, files: list[str], cache_folder: Path) -> Any:
+    from bert_clinical.input_pipeline import PretrainingData
+
+    return PretrainingData(
+        files,
+        config=job.config,
+        max_seq_length=job.options.max_seq_length,
+        max_predictions_per_seq=job.options.max_predictions_per_seq,
+        cache_folder=cache_folder,
+    )
 
 
 @contextmanager

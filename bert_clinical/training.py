@@ -241,10 +241,9 @@ class _Run:
         """Makes the steps of one compiled call."""
         begin = time.monotonic()
         tensors = {name: tf.constant(values) for name, values in arrays.items()}
-        # Other workers make their steps with this one: they are told in the call, and all end at
-        # the same step.
-        ask = self.with_others and bool(self.stop.signal_number)
-        answer, all_stop = self.step.run(tensors, self.state.step, stop_asked=ask)
+        # Other workers make every step with this one, so that only the call itself can tell them.
+        stop_asked = self.with_others and bool(self.stop.signal_number)
+        answer, all_stop = self.step.run(tensors, self.state.step, stop_asked=stop_asked)
         rows = answer.numpy()
         seconds = time.monotonic() - begin
         if self.calls:
@@ -282,8 +281,8 @@ class _Run:
     def _after_call(self) -> None:
         options, step = self.options, self.state.step
         due = step % options.save_checkpoints_steps == 0 or step == options.num_train_steps
-        evaluates = self.writes and self.evaluate is not None and options.eval_every
-        if evaluates and step % options.eval_every == 0 and self.evaluate is not None:
+        evaluates = bool(options.eval_every) and step % options.eval_every == 0
+        if self.writes and self.evaluate is not None and evaluates:
             self.held_out = self.evaluate()
             self.log.held_out(step, self.held_out)
         if due or self.stopped_by:

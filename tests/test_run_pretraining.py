@@ -232,6 +232,11 @@ def test_trains_evaluates_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixtu
     again = run_here(capfd, **flags(tmp_path, init_checkpoint=init))
     assert_success(again)
     assert "model.ckpt-3 at step 3; --init_checkpoint is not read" in again.stdout
+    only_eval = flags(tmp_path, do_train=None, do_eval=True, max_eval_steps=3)
+    assert_success(run_here(capfd, **only_eval))
+    kept = json.loads((tmp_path / "pretraining_run.json").read_text())
+    assert (kept["final"], kept["steps"]) == (record["final"], 3)
+    assert kept["evaluation"]["loss"] != record["evaluation"]["loss"]
     longer = flags(tmp_path, num_train_steps=5, train_batch_size=2)
     assert_one_line_error(
         run_here(capfd, **longer), 1, "--num_train_steps was 3, now 5",
