@@ -33,6 +33,33 @@ class ParserWeights(NamedTuple):
     moves: np.ndarray
 
 
+class State(NamedTuple):
+    """Room for the parse of one text.
+
+    Attributes:
+      stack: int32 [tokens].
+      put_back: int32 [tokens], taken off the stack to be read again before the rest, last first.
+      left_child, right_child: int32 [tokens], the child that came last, -1 for none.
+      right_sibling: int32 [tokens], the right child that came before, of the same head.
+      unshifted: bool [tokens], may not be put on the stack again without a head.
+      tokens: int32 [features], -1 for none.
+      valid: bool [moves].
+      unmaxed: float32 [pieces * hidden].
+      scores: float32 [actions].
+    """
+
+    stack: np.ndarray
+    put_back: np.ndarray
+    left_child: np.ndarray
+    right_child: np.ndarray
+    right_sibling: np.ndarray
+    unshifted: np.ndarray
+    tokens: np.ndarray
+    valid: np.ndarray
+    unmaxed: np.ndarray
+    scores: np.ndarray
+
+
 @compiled
 def parse(
     weights: ParserWeights,
@@ -59,131 +86,90 @@ def parse(
     longest = 0
     for text in range(len(text_starts) - 1):
         longest = max(longest, text_starts[text + 1] - text_starts[text])
-    room = np.empty((6, longest), np.int32)
-    unshifted = np.empty(longest, np.bool_)
-    unmaxed = np.empty(len(weights.lower_bias), np.float32)
-    scores = np.empty(len(weights.upper_bias), np.float32)
+    state = State(
+        stack=np.empty(longest, np.int32),
+        put_back=np.empty(longest, np.int32),
+        left_child=np.empty(longest, np.int32),
+        right_child=np.empty(longest, np.int32),
+        right_sibling=np.empty(longest, np.int32),
+        unshifted=np.empty(longest, np.bool_),
+        tokens=np.empty(FEATURES, np.int32),
+        valid=np.empty(BREAK + 1, np.bool_),
+        unmaxed=np.empty(len(weights.lower_bias), np.float32),
+        scores=np.empty(len(weights.upper_bias), np.float32),
+    )
     for text in range(len(text_starts) - 1):
-        first, last = text_starts[text], text_starts[text + 1]
+        here = slice(text_starts[text], text_starts[text + 1])
         _parse_text(
-            weights,
-            lower,
-            rows[first:last],
-            sentence_starts[first:last],
-            heads[first:last],
-            actions[first:last],
-            room,
-            unshifted,
-            unmaxed,
-            scores,
+            weights, lower, rows[here], sentence_starts[here], heads[here], actions[here], state
         )
 
 
 @compiled_part
-def _parse_text(  # type: ignore[no-untyped-def]
-    weights, lower, rows, starts, heads, actions, room, unshifted, unmaxed, scores
-):
+def _parse_text(weights, lower, rows, starts, heads, actions, state):  # type: ignore[no-untyped-def]
+    stack, put_back, tokens, valid = state.stack, state.put_back, state.tokens, state.valid
     length = len(rows)
-    stack, put_back, left_child, right_child, right_sibling = (
-        room[0],
-        room[1],
-        room[2],
-        room[3],
-        room[4],
-    )
-    for i in range(length):
-        heads[i] = actions[i] = left_child[i] = right_child[i] = right_sibling[i] = -1
-        unshifted[i] = False
+    heads[:] = -1
+    actions[:] = -1
+    state.left_child[:length] = -1
+    state.right_child[:length] = -1
+    state.unshifted[:length] = False
     depth = returned = unread = 0
     while depth > 0 or returned > 0 or unread < length:
         left = returned + length - unread
-        b0 = b1 = s0 = s1 = s2 = -1
-        if returned > 0:
-            b0 = put_back[returned - 1]
-            if returned > 1:
-                b1 = put_back[returned - 2]
-            elif unread < length:
-                b1 = unread
-        else:
-            if unread < length:
-                b0 = unread
-            if unread + 1 < length:
-                b1 = unread + 1
-        if depth > 0:
-            s0 = stack[depth - 1]
-        if depth > 1:
-            s1 = stack[depth - 2]
-        if depth > 2:
-            s2 = stack[depth - 3]
+        for i in range(2):
+            if i < returned:
+                tokens[i] = put_back[returned - 1 - i]
+            else:
+                tokens[i] = unread + i - returned if i < left else -1
+        for i in range(3):
+            tokens[2 + i] = stack[depth - 1 - i] if i < depth else -1
+        first, second, top = tokens[0], tokens[1], tokens[2]
+        tokens[5] = state.left_child[first] if left > 0 else -1
+        tokens[6] = state.left_child[top] if depth > 0 else -1
+        tokens[7] = state.right_child[top] if depth > 0 else -1
 
-        may_shift = depth == 0 or (left >= 2 and not starts[b0] and not unshifted[b0])
-        may_reduce = depth > 0
-        may_arc = depth > 0 and left > 0 and not starts[b0]
-        may_break = left >= 2 and b1 == b0 + 1 and not starts[b1]
-        if may_reduce and not (may_shift or may_arc or may_break):
-            action = -1
-            move = REDUCE
-        else:
-            _score(
-                weights,
-                lower,
-                rows,
-                (
-                    b0,
-                    b1,
-                    s0,
-                    s1,
-                    s2,
-                    left_child[b0] if b0 >= 0 else -1,
-                    left_child[s0] if s0 >= 0 else -1,
-                    right_child[s0] if s0 >= 0 else -1,
-                ),
-                unmaxed,
-                scores,
-            )
-            action = -1
-            for i in range(len(scores)):
-                m = weights.moves[i]
-                if m == SHIFT:
-                    valid = may_shift
-                elif m == REDUCE:
-                    valid = may_reduce
-                elif m == BREAK:
-                    valid = may_break
-                else:
-                    valid = may_arc
-                if valid and (action == -1 or scores[i] > scores[action]):
+        may_go_on = left > 0 and not starts[first]
+        valid[SHIFT] = depth == 0 or (may_go_on and left > 1 and not state.unshifted[first])
+        valid[REDUCE] = depth > 0
+        valid[LEFT] = valid[RIGHT] = depth > 0 and may_go_on
+        valid[BREAK] = left > 1 and second == first + 1 and not starts[second]
+        action, move = -1, REDUCE
+        if valid[SHIFT] or valid[LEFT] or valid[BREAK]:
+            _score(weights, lower, rows, tokens, state.unmaxed, state.scores)
+            for i in range(len(state.scores)):
+                if valid[weights.moves[i]] and (
+                    action < 0 or state.scores[i] > state.scores[action]
+                ):
                     action = i
             move = weights.moves[action]
 
-        if move == REDUCE:
+        if move == BREAK:
+            starts[second] = True
+        elif move == REDUCE:
             depth -= 1
-            if heads[s0] < 0 and depth > 0:
-                unshifted[s0] = True
-                put_back[returned] = s0
+            if heads[top] < 0 and depth > 0:
+                state.unshifted[top] = True
+                put_back[returned] = top
                 returned += 1
         elif move == LEFT:
-            if heads[s0] >= 0:
-                # Then its head stands below it, and it is the last child on the right there.
-                right_child[heads[s0]] = right_sibling[s0]
-            heads[s0] = b0
-            actions[s0] = action
-            left_child[b0] = s0
-            unshifted[b0] = False
+            if heads[top] >= 0:
+                # That head stands next on the stack, and has this one as its last child.
+                state.right_child[heads[top]] = state.right_sibling[top]
+            heads[top], actions[top] = first, action
+            state.left_child[first] = top
+            state.unshifted[first] = False
             depth -= 1
-        elif move == BREAK:
-            starts[b1] = True
         else:
             if move == RIGHT:
-                heads[b0] = s0
-                actions[b0] = action
-                right_sibling[b0] = right_child[s0]
-                right_child[s0] = b0
+                heads[first], actions[first] = top, action
+                state.right_sibling[first] = state.right_child[top]
+                state.right_child[top] = first
             if returned > 0:
                 returned -= 1
             else:
                 unread += 1
-            stack[depth] = b0
+            stack[depth] = first
             depth += 1
     for i in range(length):
         if heads[i] < 0:

@@ -30,9 +30,9 @@ LABELS = {
 }
 
 WORDS = (
-    "the patient was well . He - took [**Name 5**] and [**2101-3-4**] [**.**] [**Hospital1 18-a**] , "
-    "; \n \n\n  don't x-ray 1. 2.5 mg ( p.r.n. ) ... -- She A é \U0001f600"
-).split(" ")
+    "the patient was well . He - took [**Name 5**] and [**2101-3-4**] [**.**] [**Hospital 18-a**]"
+    " , ; \n \n\n  don't x-ray 1. 2.5 mg ( p.r.n. ) ... -- She A é \U0001f600"
+)
 
 
 def random_pipeline(
@@ -117,8 +117,9 @@ def random_pipeline(
 
 def random_texts(seed: int, count: int) -> list[str]:
     rng = random.Random(seed)
+    words = WORDS.split(" ")
     lengths = rng.choices([1, 2, 3, 7, 20, 60], k=count)
-    return [" ".join(rng.choices(WORDS, k=length)) or "." for length in lengths]
+    return [" ".join(rng.choices(words, k=length)) or "." for length in lengths]
 
 
 def own_heads(nlp: Any, text: str, starts: np.ndarray) -> np.ndarray:

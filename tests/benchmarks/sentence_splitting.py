@@ -74,6 +74,8 @@ def main() -> None:
     plain = plain_splitter(model)
     plain(["A first text."])
     rules = load_splitter("rules", "")
+    compiled = load_splitter("spacy", model).is_compiled  # type: ignore[attr-defined]
+    print(f"{model}, its parser {'in compiled code' if compiled else 'by spaCy itself'}")
     for name, notes in (("golden", golden_notes), ("generated", generated)):
         archive = [section for note in notes for section in split_sections(note)]
         distinct = list(dict.fromkeys(archive))
