@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from data_prep import program
+from data_prep import beam_flags, program
 from data_prep.program import ProgramFlags, UsageError, UserError
 
 _log = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ def define_flags(values: ProgramFlags) -> None:
         "file beside the output.",
         flag_values=values,
     )  # fmt: skip
+    beam_flags.define(values)
     values.section("To look at the data")
     flags.DEFINE_boolean(
         "stats_only", False,
@@ -118,6 +119,23 @@ def main(values: ProgramFlags) -> None:
     )
     settings.require_valid()
     _require_one_kind_of_output(values)
+    beam_flags.require_no_stray_options(values)
+    if values.runner is not None:
+        _require_what_runners_do(values)
+        from bert_clinical import beam_shards
+
+        descriptions = beam_shards.make_shards(
+            input_patterns=values.input_file,
+            output_dir=values.output_dir,
+            vocab_file=values.vocab_file,
+            do_lower_case=values.do_lower_case,
+            settings=settings,
+            buffer_bytes=values.buffer_mb << 20,
+            runner=values.runner,
+            pipeline_options=values.pipeline_options,
+        )
+        _tell(descriptions, [values.output_dir], values.report_file)
+        return
     input_files = program.expand_patterns(values.input_file, "input_file")
     vocab_file = program.require_readable_file(values.vocab_file, "vocab_file")
     create_pretraining_data(
@@ -167,7 +185,7 @@ def create_pretraining_data(
     Raises:
       UserError: an input or the vocabulary cannot be used, or an output would overwrite one.
     """
-    from bert_clinical.pretraining_data import PretrainingDataMaker, summary
+    from bert_clinical.pretraining_data import PretrainingDataMaker
     from bert_clinical.pretraining_shards import make_shards, plan_shards
     from bert_clinical.tokenization import require_usable_vocab
 
@@ -200,6 +218,19 @@ def create_pretraining_data(
             maker.make(input_files=group, output_files=[] if stats_only else output_files)
             for group in groups
         ]
+    places = [] if stats_only else [output_dir] if output_dir is not None else output_files
+    _tell(descriptions, places, report_file)
+    return descriptions
+
+
+def _tell(
+    descriptions: Sequence[Mapping[str, Any]],
+    places: Iterable[str | os.PathLike[str]],
+    report_file: str | os.PathLike[str] | None,
+) -> None:
+    """Says what was made and writes the report."""
+    from bert_clinical.pretraining_data import summary
+
     for description in descriptions:
         _log.info("%s:", ", ".join(Path(entry["path"]).name for entry in description["inputs"]))
         for line in summary(description):
@@ -209,9 +240,8 @@ def create_pretraining_data(
 
         write_report(report_file, descriptions)
         _log.info("Report: %s", report_file)
-    for path in [] if stats_only else [output_dir] if output_dir is not None else output_files:
+    for path in places:
         _log.info("Examples: %s", path)
-    return descriptions
 
 
 def _require_one_kind_of_output(values: ProgramFlags) -> None:
@@ -224,6 +254,16 @@ def _require_one_kind_of_output(values: ProgramFlags) -> None:
             raise UsageError(f"--{name} is {values[name].value}; it must be at least 1")
     if values.num_workers > 1 and values.output_dir is None:
         raise UsageError("--num_workers works on the shards of --output_dir; give that too")
+
+
+def _require_what_runners_do(values: ProgramFlags) -> None:
+    beam_flags.require_valid(values)
+    if values.output_dir is None:
+        raise UsageError(
+            "--runner makes the shards of --output_dir; give that in place of --output_file"
+        )
+    if values.stats_only:
+        raise UsageError("--stats_only writes nothing that a runner could; leave out --runner")
 
 
 def _comma_separated(paths: str | None) -> list[Path]:

@@ -34,6 +34,7 @@ class PretrainingDataMaker:
       settings: how examples are cut and masked.
       buffer_bytes: examples beyond this size wait on disk, beside the output.
       show_progress: whether progress is shown.
+      vocab_name: how sidecars call the vocabulary; `vocab_file` if None.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class PretrainingDataMaker:
         settings: InstanceSettings,
         buffer_bytes: int = DEFAULT_BUFFER_BYTES,
         show_progress: bool = True,
+        vocab_name: str | None = None,
     ) -> None:
         self._tokenizer = FullTokenizer(vocab_file, do_lower_case)
         self._settings = settings
@@ -52,13 +54,14 @@ class PretrainingDataMaker:
         self._typecode = settings.typecode(self._tokenizer.vocab)
         # Kept from one output to the next, with the words that it has seen.
         self._encoder = LineEncoder(self._tokenizer, typecode=self._typecode)
-        self.signature = signature(vocab_file, do_lower_case, settings)
+        self.signature = signature(vocab_file, do_lower_case, settings, vocab_name)
 
     def make(
         self,
         *,
         input_files: Sequence[str | os.PathLike[str]],
         output_files: Sequence[str | os.PathLike[str]],
+        input_names: Sequence[str] | None = None,
     ) -> dict[str, Any]:
         """Writes the examples of all input files, one to each output file in turn.
 
@@ -67,6 +70,7 @@ class PretrainingDataMaker:
         Args:
           input_files: a sentence a line, a blank line between documents.
           output_files: their folders exist; without any the examples are only counted.
+          input_names: how sidecars call the input files; their absolute paths if None.
 
         Returns:
           The description that stands in the sidecars.
@@ -79,7 +83,8 @@ class PretrainingDataMaker:
             streams = stack.enter_context(tfrecord_io.open_outputs(output_files))
             corpus = self._read(input_files)
             counts = self._write(corpus, streams, output_files)
-            description = self._description(corpus, counts, input_files, output_files)
+            names = input_names or [os.path.abspath(path) for path in input_files]  # noqa: PTH100
+            description = self._description(corpus, counts, names, output_files)
         for path in output_files:
             tfrecord_io.write_sidecar(path, description)
         return description
@@ -160,7 +165,7 @@ class PretrainingDataMaker:
         self,
         corpus: Corpus,
         counts: InstanceCounts,
-        input_files: Sequence[str | os.PathLike[str]],
+        input_names: Sequence[str],
         output_files: Sequence[str | os.PathLike[str]],
     ) -> dict[str, Any]:
         wordpieces = len(corpus.token_ids)
@@ -169,8 +174,8 @@ class PretrainingDataMaker:
             "bert_clinical_version": bert_clinical.__version__,
             **self.signature,
             "inputs": [
-                {"path": os.path.abspath(path), "sha256": digest}  # noqa: PTH100
-                for path, digest in zip(input_files, corpus.sha256, strict=True)
+                {"path": name, "sha256": digest}
+                for name, digest in zip(input_names, corpus.sha256, strict=True)
             ],
             "outputs": [Path(path).name for path in output_files],
             "counts": {
@@ -204,13 +209,23 @@ class _Silent:
 
 
 def signature(
-    vocab_file: str | os.PathLike[str], do_lower_case: bool, settings: InstanceSettings
+    vocab_file: str | os.PathLike[str],
+    do_lower_case: bool,
+    settings: InstanceSettings,
+    vocab_name: str | None = None,
 ) -> dict[str, Any]:
-    """Returns the part of a sidecar that decides, with the text, what the examples are."""
+    """Returns the part of a sidecar that decides, with the text, what the examples are.
+
+    Args:
+      vocab_file: WordPiece vocabulary.
+      do_lower_case: whether it is an uncased one.
+      settings: how examples are cut and masked.
+      vocab_name: how the sidecar calls the vocabulary; `vocab_file` if None.
+    """
     vocab_bytes = Path(vocab_file).read_bytes()
     return {
         "flags": {
-            "vocab_file": os.fspath(vocab_file),
+            "vocab_file": vocab_name or os.fspath(vocab_file),
             "do_lower_case": do_lower_case,
             **asdict(settings),
         },

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,9 @@ class Shard(NamedTuple):
     output_file: Path
 
 
-class _Outcome(NamedTuple):
+class Outcome(NamedTuple):
+    """What came of a shard: its sidecar, or one line that says why there is none."""
+
     description: dict[str, Any] | None
     failure: str | None
 
@@ -39,16 +41,28 @@ def plan_shards(input_files: Sequence[Path], output_dir: str | os.PathLike[str])
     Raises:
       UserError: two files would become the same shard.
     """
-    sources: dict[str, Path] = {}
+    names = shard_names([str(path) for path in input_files])
+    return [
+        Shard(path, Path(output_dir) / name) for path, name in zip(input_files, names, strict=True)
+    ]
+
+
+def shard_names(input_files: Sequence[str]) -> list[str]:
+    """Returns the name of each input file's shard.
+
+    Raises:
+      UserError: two files would become the same shard.
+    """
+    sources: dict[str, str] = {}
     for path in input_files:
-        name = Path(path.name.removesuffix(".gz")).stem + ".tfrecord"
+        name = Path(Path(path).name.removesuffix(".gz")).stem + ".tfrecord"
         if name in sources:
             raise UserError(
                 f"--input_file: {sources[name]} and {path} would both become {name} in "
                 "--output_dir; rename one, or give them in two runs"
             )
         sources[name] = path
-    return [Shard(path, Path(output_dir) / name) for name, path in sources.items()]
+    return list(sources)
 
 
 def make_shards(
@@ -92,7 +106,7 @@ def make_shards(
         progress = stack.enter_context(
             Progress("making shards", "bytes", total=total, rate_unit="words")
         )
-        workers: Workers[Shard, _Outcome] = stack.enter_context(
+        workers: Workers[Shard, Outcome] = stack.enter_context(
             Workers(make_worker, min(num_workers, max(len(missing), 1)))
         )
         for name, outcome in workers.work(by_name.items()):
@@ -104,12 +118,21 @@ def make_shards(
             counts = outcome.description["counts"]
             progress.advance(shard.input_file.stat().st_size, rate=counts["words"])
             _log.info("%s: %s instances", shard.output_file.name, f"{counts['instances']:,}")
+    require_no_failures(failures, len(shards))
+    return [description for description in descriptions.values() if description is not None]
+
+
+def require_no_failures(failures: Sequence[str], shards: int) -> None:
+    """Says which shards could not be made.
+
+    Raises:
+      UserError: there are some.
+    """
     if failures:
         raise UserError(
-            f"{len(failures)} of {len(shards)} shards could not be made, the others are complete: "
+            f"{len(failures)} of {shards} shards could not be made, the others are complete: "
             + "; ".join(failures)
         )
-    return [description for description in descriptions.values() if description is not None]
 
 
 def _finished(shard: Shard, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -121,6 +144,25 @@ def _finished(shard: Shard, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     description = tfrecord_io.read_sidecar(shard.output_file)
     if description is None or not shard.output_file.exists():
         return None
+    text = atomic_files.sha256_of_file(shard.input_file)
+    require_made_so(description, wanted, text, str(shard.output_file))
+    return description
+
+
+def require_made_so(
+    description: Mapping[str, Any], wanted: Mapping[str, Any], text: str, output_file: str
+) -> None:
+    """Checks that a shard which is there is the one that is wanted.
+
+    Args:
+      description: its sidecar.
+      wanted: the `signature` of this run.
+      text: SHA-256 of the input file in hexadecimal.
+      output_file: the shard, for the message.
+
+    Raises:
+      UserError: it was made otherwise.
+    """
     flags = description.get("flags", {})
     differing = [
         f"{name} ({flags.get(name)}, now {value})"
@@ -130,14 +172,13 @@ def _finished(shard: Shard, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     if description.get("vocabulary") != wanted["vocabulary"]:
         differing.append("the vocabulary")
     digests = [entry.get("sha256") for entry in description.get("inputs", [])]
-    if digests != [atomic_files.sha256_of_file(shard.input_file)]:
+    if digests != [text]:
         differing.append("the text")
     if differing:
         raise UserError(
-            f"{shard.output_file} is there, but differs in {', '.join(differing)}; remove it or "
+            f"{output_file} is there, but differs in {', '.join(differing)}; remove it or "
             "choose another --output_dir"
         )
-    return description
 
 
 @contextlib.contextmanager
@@ -169,15 +210,21 @@ class _ShardMaker:
             show_progress=False,
         )
 
-    def __call__(self, shard: Shard) -> _Outcome:
-        try:
-            description = self._maker.make(
-                input_files=[shard.input_file], output_files=[shard.output_file]
+    def __call__(self, shard: Shard) -> Outcome:
+        return outcome_of(
+            functools.partial(
+                self._maker.make, input_files=[shard.input_file], output_files=[shard.output_file]
             )
-        except UserError as error:
-            return _Outcome(None, str(error))
-        except OSError as error:
-            return _Outcome(None, os_error_message(error))
-        except Exception as error:  # noqa: BLE001
-            return _Outcome(None, internal_error_message(error))
-        return _Outcome(description, None)
+        )
+
+
+def outcome_of(make: Callable[[], dict[str, Any]]) -> Outcome:
+    """Calls what makes a shard and says what came of it."""
+    try:
+        return Outcome(make(), None)
+    except UserError as error:
+        return Outcome(None, str(error))
+    except OSError as error:
+        return Outcome(None, os_error_message(error))
+    except Exception as error:  # noqa: BLE001
+        return Outcome(None, internal_error_message(error))

@@ -192,9 +192,23 @@ def read_sidecar(tfrecord_path: str | os.PathLike[str]) -> dict[str, Any] | None
     """
     path = sidecar_path(tfrecord_path)
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        return parse_sidecar(path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
+
+
+def parse_sidecar(content: bytes, path: str) -> dict[str, Any]:
+    """Returns the description that a sidecar holds.
+
+    Args:
+      content: of the file.
+      path: of the file, for the message.
+
+    Raises:
+      UserError: it is not a JSON object.
+    """
+    try:
+        description = json.loads(content)
     except ValueError:
         description = None
     if not isinstance(description, dict):

@@ -199,6 +199,21 @@ def remove_folder(path: str) -> None:
             systems.delete([metadata.path for metadata in result.metadata_list])
 
 
+@contextlib.contextmanager
+def staging(folder: str) -> Iterator[str]:
+    """Yields a folder within `folder` for what is not complete; afterwards both are gone.
+
+    What an earlier run left there goes first, so only one run at a time may have it.
+    """
+    remove_folder(folder)
+    run = join(folder, f"run-{uuid.uuid4().hex}")
+    make_folder(run)
+    try:
+        yield run
+    finally:
+        remove_folder(folder)
+
+
 class Folder:
     """A folder by its path; a `manifest.OutputFolder`."""
 

@@ -17,6 +17,11 @@ SHARED = {
     "data_prep.report",
     "data_prep.workers",
     "data_prep.compiled",
+    # The same runners of Beam, told the same way.
+    "data_prep.beam_files",
+    "data_prep.beam_flags",
+    "data_prep.beam_launch",
+    "data_prep.beam_steps",
     # Vectors of notes are those of the same rows, read with the same care, as the text's.
     "data_prep.note_reader",
     "data_prep.note_sources",
