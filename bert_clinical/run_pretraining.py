@@ -4,7 +4,8 @@ Reads the TFRecords of create_pretraining_data. Writes into --output_dir checkpo
 programs read (model.ckpt-N), training_log.jsonl, training_curves.png, TensorBoard scalars, and
 with --do_eval eval_results.txt. A run that was interrupted goes on when the same command is given
 again: nothing but the steps since its last checkpoint is lost, and the weights come out as if it
-had never stopped.
+had never stopped. SIGTERM and SIGINT lose nothing: the run finishes its step, saves and ends; one
+of several workers (TF_CONFIG) that gets one of them ends all after the same step.
 """
 
 from __future__ import annotations
@@ -275,7 +276,7 @@ def _train(
         )  # fmt: skip
         return 128 + result.stopped_by
     if chief:
-        run_record.announce_end(result, job.values, job.output_dir)
+        run_record.announce_end(result, job.values, job.sidecars, job.output_dir)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,14 +40,24 @@ def announce(options: TrainingOptions, config: BertConfig, records: int, files: 
     )  # fmt: skip
 
 
-def announce_end(result: TrainingResult, flags: Any, output_dir: Path) -> None:
-    """Says where the model lies and how to convert it."""
+def announce_end(
+    result: TrainingResult, flags: Any, sidecars: Mapping[str, Any], output_dir: Path
+) -> None:
+    """Says where the model lies and how to convert it, as far as the data tells."""
+    made_with = [sidecar.get("flags", {}) for sidecar in sidecars.values()]
+
+    def common(name: str, unknown: str) -> str:
+        found = {str(values.get(name, unknown)) for values in made_with}
+        return shlex.quote(found.pop()) if len(found) == 1 else unknown
+
     _log.info("Trained to step %d: %s", result.step, result.checkpoint)
     _log.info(
         "To convert it: python -m bert_clinical.convert_to_transformers --init_checkpoint=%s "
-        "--bert_config_file=%s --gelu=%s --vocab_file=VOCAB --do_lower_case=BOOL "
-        "--output_dir=%s/transformers",
-        result.checkpoint, flags.bert_config_file, flags.gelu, output_dir,
+        "--bert_config_file=%s --gelu=%s --vocab_file=%s --do_lower_case=%s "
+        "--output_dir=%s",
+        shlex.quote(result.checkpoint), shlex.quote(flags.bert_config_file), flags.gelu,
+        common("vocab_file", "VOCAB"), common("do_lower_case", "BOOL"),
+        shlex.quote(f"{output_dir}/transformers"),
     )  # fmt: skip
 
 

@@ -214,7 +214,7 @@ class _Run:
                 self._call(batches.take(planned, then))
                 planned = then
                 self._after_call()
-                if self.stopped_by:
+                if self._is_to_stop():
                     break
         if self.saved_step != self.state.step:
             self._save()
@@ -256,11 +256,15 @@ class _Run:
         self.last_metrics = dict(zip(METRICS, map(float, rows[-1]), strict=True))
         if all_stop:
             self.stopped_by = self.stop.signal_number or signal.SIGTERM
-        elif not self.with_others:
-            self.stopped_by = self.stop.signal_number
         if (len(rows) < asked and not all_stop) or not self._is_well():
             self._fail("the loss or its gradient is no finite number")
         self.log.steps(first, rows, seconds)
+
+    def _is_to_stop(self) -> bool:
+        """Tells whether the run ends here; one of several workers never decides that alone."""
+        if not self.with_others:
+            self.stopped_by = self.stop.signal_number
+        return bool(self.stopped_by)
 
     def _is_well(self) -> bool:
         """Tells whether training can go on; with float16 an overflow is not the end."""
@@ -285,7 +289,7 @@ class _Run:
         if self.writes and self.evaluate is not None and evaluates:
             self.held_out = self.evaluate()
             self.log.held_out(step, self.held_out)
-        if due or self.stopped_by:
+        if due or self._is_to_stop():
             self._save()
 
     def _save(self) -> None:
@@ -328,7 +332,9 @@ def evaluate(
         raise UserError(
             f"{output_dir} holds no checkpoint to evaluate; add --do_train or --init_checkpoint"
         )
-    _log.info("Evaluating %s", prefix)
+    _log.info(
+        "Evaluating %s: %d batches of %d", prefix, options.max_eval_steps, options.eval_batch_size
+    )
     state.initialize_from(prefix)
     # The step of a checkpoint that only lends its weights is another run's.
     step = checkpoint.checkpoint_step(prefix) if latest else 0

@@ -50,9 +50,16 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
                         linewidth=1.2, label=f"{label}, held out" if kind == "held_out" else label,
                     )  # fmt: skip
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("step", fontsize=9)
+        axes.set_xlabel("step", fontsize=9, labelpad=1)
         axes.grid(alpha=0.3)
         if len(names) > 1 and axes.lines:
-            axes.legend(fontsize=8)
+            # Below, where it can hide no curve.
+            axes.legend(
+                fontsize=8,
+                ncols=len(names),
+                loc="upper center",
+                bbox_to_anchor=(0.5, -0.14),
+                frameon=False,
+            )
     with atomic_files.atomic_write(path) as stream:
         figure.savefig(stream, format="png", dpi=110)

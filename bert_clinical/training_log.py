@@ -106,8 +106,10 @@ class TrainingLog:
         numbers = {name: float(value) for name, value in values.items()}
         self._record(step, "held_out", numbers)
         _log.info(
-            "step %s, held out: masked LM accuracy %.4f, loss %.4f", f"{step:,}",
-            numbers["masked_lm_accuracy"], numbers["loss"],
+            "step %s, held out: loss %.4f (masked LM %.4f, accuracy %.4f; next sentence %.4f, "
+            "accuracy %.4f)", f"{step:,}", numbers["loss"], numbers["masked_lm_loss"],
+            numbers["masked_lm_accuracy"], numbers["next_sentence_loss"],
+            numbers["next_sentence_accuracy"],
         )  # fmt: skip
 
     def saved(self, step: int, prefix: str) -> None:

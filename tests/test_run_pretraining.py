@@ -237,6 +237,7 @@ def test_trains_evaluates_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixtu
     kept = json.loads((tmp_path / "pretraining_run.json").read_text())
     assert (kept["final"], kept["steps"]) == (record["final"], 3)
     assert kept["evaluation"]["loss"] != record["evaluation"]["loss"]
+    assert "--vocab_file=VOCAB --do_lower_case=BOOL" in result.stdout
     longer = flags(tmp_path, num_train_steps=5, train_batch_size=2)
     assert_one_line_error(
         run_here(capfd, **longer), 1, "--num_train_steps was 3, now 5",
@@ -248,6 +249,17 @@ def test_trains_evaluates_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert (tmp_path / "model.ckpt-5.index").exists()
     other_gelu = flags(tmp_path, do_train=None, do_eval=True, gelu="erf")
     assert_one_line_error(run_here(capfd, **other_gelu), 1, "--gelu=tanh", "--gelu=erf")
+
+
+def test_the_command_that_converts_is_complete_where_the_data_tells(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made_with = {"flags": {"vocab_file": "my vocab.txt", "do_lower_case": False}}
+    result = run_here(
+        capfd, **flags(tmp_path / "run", num_train_steps=1, **with_sidecar(tmp_path, made_with))
+    )
+    assert_success(result)
+    assert "--vocab_file='my vocab.txt' --do_lower_case=False --output_dir=" in result.stdout
 
 
 def test_plan_trains_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
