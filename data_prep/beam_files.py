@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib
 import logging
 import os
 import shutil
@@ -30,10 +31,16 @@ def is_remote(path: str) -> bool:
 
 
 def set_options(options: Sequence[str]) -> None:
-    """Tells the file systems the options of a pipeline, such as where an HDFS is."""
-    from apache_beam.options.pipeline_options import PipelineOptions
+    """Tells the file systems the options of a pipeline, such as where an HDFS is.
 
-    _file_systems().set_options(PipelineOptions(list(options)))
+    Those of `--beam_plugins` are imported: file systems that are not Beam's own.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+
+    parsed = PipelineOptions(list(options))
+    for plugin in parsed.view_as(SetupOptions).beam_plugins or ():
+        importlib.import_module(plugin)
+    _file_systems().set_options(parsed)
 
 
 def join(folder: str, name: str) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from data_prep import beam_files
 from data_prep.program import UsageError, UserError
 
 _log = logging.getLogger(__name__)
@@ -126,7 +127,13 @@ class _Launcher:
 
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
         try:
-            engine = _engine(runner)
+            parsed = PipelineOptions(options)
+            all_options = parsed.get_all_options()
+        except SystemExit:
+            self.tell("usage", "--pipeline_options: Beam does not take them; see its manual")
+            return
+        try:
+            engine = _engine(runner, all_options)
         except (ValueError, ImportError):
             self.tell(
                 "usage",
@@ -134,11 +141,8 @@ class _Launcher:
                 "FlinkRunner, SparkRunner, DataflowRunner or PortableRunner",
             )
             return
-        try:
-            pipeline = beam.Pipeline(runner=engine, options=PipelineOptions(options))
-        except SystemExit:
-            self.tell("usage", "--pipeline_options: Beam does not take them; see its manual")
-            return
+        beam_files.set_options(options)
+        pipeline = beam.Pipeline(runner=engine, options=parsed)
         build(pipeline)
         self._result = pipeline.run()
         job = getattr(self._result, "job_id", None)
@@ -180,13 +184,21 @@ class _Launcher:
             self.wait_for_parent()
 
 
-def _engine(runner: str) -> Any:
+def _engine(runner: str, options: dict[str, Any]) -> Any:
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner import fn_runner
+    from apache_beam.runners.portability.portable_runner import JobServiceHandle
     from apache_beam.runners.runner import create_runner
 
-    if runner.lower().removesuffix("runner") == "direct":
-        # Beam's own choice by that name would first fetch a program from the network.
-        return create_runner("apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner")
-    return create_runner(runner)
+    if runner.lower().removesuffix("runner") != "direct":
+        return create_runner(runner)
+    # What Beam calls so would first fetch another program from the network. This is what it falls
+    # back to.
+    encoded = JobServiceHandle.encode_pipeline_options(options)
+    provision = beam_provision_api_pb2.ProvisionInfo(
+        pipeline_options=encoded, retrieval_token="unused"
+    )
+    return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
 
 
 def _told(error: BaseException) -> str:
