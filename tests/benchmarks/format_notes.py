@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,21 +34,9 @@ class Measured(NamedTuple):
 
 def plain_seconds(notes: list[str], model: str) -> tuple[float, float]:
     """Splits notes as the original does; returns wall and CPU seconds without the loading."""
-    import spacy
-    from spacy.language import Language
+    from tests.plain_sentences import plain_splitter
 
-    @Language.component("benchmark_sentence_starts")
-    def sentence_starts(doc):
-        for i in range(len(doc) - 2):
-            if doc[i].text == "." and doc[i + 1].is_title:
-                doc[i + 1].is_sent_start = True
-            if doc[i].text == "-" and doc[i + 1].text != "-":
-                doc[i + 1].is_sent_start = True
-        return doc
-
-    warnings.simplefilter("ignore")
-    nlp = spacy.load(model, disable=["tagger", "ner"])
-    nlp.add_pipe("benchmark_sentence_starts", before="parser")
+    split = plain_splitter(model)
     wall, cpu = time.perf_counter(), time.process_time()
     for note in notes:
         try:
@@ -57,7 +44,7 @@ def plain_seconds(notes: list[str], model: str) -> tuple[float, float]:
         except SectioningError:
             continue
         for section in sections:
-            _ = [sentence.text for sentence in nlp(section).sents]
+            split(section)
     return time.perf_counter() - wall, time.process_time() - cpu
 
 

