@@ -7,12 +7,14 @@ line, and nothing else is ever shown.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import logging
-import multiprocessing
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -45,62 +47,65 @@ def run(module: str, *, runner: str, pipeline_options: Sequence[str], **argument
     Raises:
       UserError: the pipeline failed.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(
-        target=_launch, args=(module, arguments, runner, list(pipeline_options), theirs)
-    )
-    process.start()
-    theirs.close()
+    here, there = socket.socketpair()
+    with here, there:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _LAUNCH, str(there.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[there.fileno()],
+            start_new_session=True,
+        )
+        pipe = Connection(here.detach())
     try:
+        pipe.send(list(sys.path))
+        pipe.send((module, arguments, runner, list(pipeline_options)))
         while True:
-            try:
-                kind, value = ours.recv()
-            except (EOFError, OSError):
-                process.join(_SECONDS_TO_END)
-                raise UserError(
-                    f"the process that started {runner} ended with exit status "
-                    f"{process.exitcode}; run the same command again"
-                ) from None
+            kind, value = pipe.recv()
+            if kind == "done":
+                return value
             if kind == "said":
                 _log.info("%s", value)
-            elif kind == "done":
-                return value
-            elif kind == "usage":
-                raise UsageError(value)
             else:
-                raise UserError(value)
+                raise (UsageError if kind == "usage" else UserError)(value)
+    except (EOFError, ConnectionError):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_END)
+        raise UserError(
+            f"the process that started {runner} ended with exit status {process.returncode}; run "
+            "the same command again"
+        ) from None
     finally:
         # The launcher cancels what it can when this end of the pipe is closed, and then ends.
-        ours.close()
-        process.join(_SECONDS_TO_END)
-        _end_group(process.pid)
-        process.join()
+        pipe.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_END)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-def _end_group(pid: int | None) -> None:
-    """Ends a launcher and the workers that it started, whatever they do."""
-    if pid is not None:
-        try:
-            os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+_LAUNCH = """
+import sys
+from multiprocessing.connection import Connection
+pipe = Connection(int(sys.argv[1]))
+sys.path[:] = pipe.recv()
+from data_prep.beam_launch import launch
+launch(pipe)
+"""
 
 
-def _launch(
-    module: str, arguments: dict[str, Any], runner: str, options: list[str], pipe: Connection
-) -> None:
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _silence()
+def launch(pipe: Connection) -> None:
+    """The other process: runs the pipeline that it is told and says what came of it."""
     launcher = _Launcher(pipe)
     try:
+        module, arguments, runner, options = launcher.receive()
         build = importlib.import_module(module).build
         launcher.run(functools.partial(build, **arguments), runner, options)
     except BaseException as error:  # noqa: BLE001
         launcher.tell("failed", _told(error))
-    finally:
-        launcher.wait_for_parent()
+    launcher.wait_for_parent()
 
 
 class _Launcher:
@@ -111,8 +116,13 @@ class _Launcher:
         self._lock = threading.Lock()
         self._result: Any = None
         self._parent_is_gone = threading.Event()
-        threading.Thread(target=self._watch_parent, daemon=True).start()
         threading.excepthook = self._watch_threads
+
+    def receive(self) -> Any:
+        """Returns what is to be done; from then on the parent only ever goes away."""
+        task = self._pipe.recv()
+        threading.Thread(target=self._watch_parent, daemon=True).start()
+        return task
 
     def tell(self, kind: str, value: Any) -> None:
         with self._lock:
@@ -224,12 +234,3 @@ def _counters(result: Any) -> Counters:
         name = counter.key.metric.name
         counters[name] = counters.get(name, 0) + int(value or 0)
     return counters
-
-
-def _silence() -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
