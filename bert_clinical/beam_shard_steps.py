@@ -13,6 +13,7 @@ from typing import Any
 
 import apache_beam as beam
 
+import bert_clinical
 from bert_clinical import tfrecord_io
 from bert_clinical.beam_shards import RESULT, RemoteShard, ShardSettings
 from bert_clinical.pretraining_data import PretrainingDataMaker
@@ -145,6 +146,11 @@ def _built(shared: ShardSettings) -> PretrainingDataMaker:
             buffer_bytes=shared.buffer_bytes,
             show_progress=False,
             vocab_name=shared.vocab_name,
+        )
+    if bert_clinical.__version__ != shared.version:
+        raise UserError(
+            f"a worker has bert-clinical {bert_clinical.__version__} in place of {shared.version}; "
+            "give all workers the same installation"
         )
     if maker.signature != json.loads(shared.signature):
         raise UserError(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import bert_clinical
 from bert_clinical.pretraining_data import signature
 from bert_clinical.pretraining_settings import InstanceSettings
 from bert_clinical.pretraining_shards import Outcome, require_no_failures, shard_names
@@ -47,6 +48,7 @@ class ShardSettings(NamedTuple):
       settings: how examples are cut and masked.
       buffer_bytes: examples beyond this size wait on disk.
       signature: what is to stand in the sidecars, as JSON.
+      version: of this package.
     """
 
     vocab_file: str
@@ -55,6 +57,7 @@ class ShardSettings(NamedTuple):
     settings: InstanceSettings
     buffer_bytes: int
     signature: str
+    version: str
 
 
 def make_shards(
@@ -101,7 +104,13 @@ def make_shards(
         require_usable_vocab(local_vocab, do_lower_case)
         wanted = signature(local_vocab, do_lower_case, settings, vocab_file)
     shared = ShardSettings(
-        _absolute(vocab), vocab_file, do_lower_case, settings, buffer_bytes, json.dumps(wanted)
+        vocab_file=_absolute(vocab),
+        vocab_name=vocab_file,
+        do_lower_case=do_lower_case,
+        settings=settings,
+        buffer_bytes=buffer_bytes,
+        signature=json.dumps(wanted),
+        version=bert_clinical.__version__,
     )
     try:
         beam_files.make_folder(output_dir)
