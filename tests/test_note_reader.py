@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 from pathlib import Path
 
 import pytest
 
-from data_prep.note_reader import BadRow, ColumnNames, Note
+from data_prep.note_reader import BadRow, ColumnNames, CsvSource, Note
 from data_prep.note_sources import open_file
+from data_prep.parquet_notes import ParquetSource
 from data_prep.program import UserError
 from tests.golden_data import golden
 
@@ -187,3 +189,48 @@ def test_parquet_types_and_bad_rows(tmp_path: Path) -> None:
     assert isinstance(fourth, BadRow)
     assert fourth.reason == "undecodable bytes"
     assert "row 4" in fourth.place
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+@pytest.mark.parametrize("rows_in_piece", [1, 3, 100])
+def test_pieces_of_a_csv_give_its_rows(tmp_path: Path, suffix: str, rows_in_piece: int) -> None:
+    body = (
+        '1,1,1,A,,"two\nlines, ""quoted"""\n'
+        "\n\n"
+        "2,2,2,A\n"
+        '3,3,3,A,,"closed" early"\n'
+        "4,4,4,,,no category\n"
+        '5,5,5,"B",1,"µ\r\n\n"\n'
+        "6,6,6,A,,last, but one field too many\n"
+        '7,7,7,A,,"never closed\nnor here\n'
+    )
+    path = write(tmp_path / f"n{suffix}", "\ufeff" + HEADER + body)
+    source = open_file(path, ColumnNames())
+    assert isinstance(source, CsvSource)
+    seen: list[Note | BadRow] = []
+    pieces = list(source.cut(seen.append, lambda number, rows, size: rows == rows_in_piece))
+    assert seen == rows(path)
+    assert len(pieces) == -(-len(seen) // rows_in_piece)
+    assert [row for piece, data in pieces for row in source.rows_of(piece, data)] == seen
+    if suffix == ".csv":
+        assert [source.read(piece) for piece, _ in pieces] == [data for _, data in pieces]
+    piece, data = pieces[0]
+    with pytest.raises(UserError, match="changed while it was read"):
+        list(source.rows_of(piece, data.replace(b"two", b"too")))
+
+
+def test_pieces_of_a_parquet_file_are_its_row_groups(tmp_path: Path) -> None:
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    options = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    table = pyarrow.csv.read_csv(golden("notes.csv"), parse_options=options)
+    path = tmp_path / "notes.parquet"
+    pyarrow.parquet.write_table(table, path, row_group_size=7)
+    source = open_file(path, ColumnNames(), io.FileIO)
+    assert isinstance(source, ParquetSource)
+    pieces = list(source.pieces())
+    assert [piece.row for piece in pieces] == [1, 8, 15, 22]
+    # The last first: none needs those before it.
+    found = [list(source.rows_of(piece)) for piece in reversed(pieces)]
+    assert [row for part in reversed(found) for row in part] == rows(path)
