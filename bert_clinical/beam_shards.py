@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -96,15 +95,15 @@ def make_shards(
     (vocab,) = beam_files.match(vocab_file, "vocab_file")
     outputs = [beam_files.join(output_dir, name) for name in shard_names(inputs)]
     shards = [
-        RemoteShard(_absolute(path), _absolute(output))
+        RemoteShard(beam_files.absolute(path), beam_files.absolute(output))
         for path, output in zip(inputs, outputs, strict=True)
     ]
-    _require_distinct(shards, _absolute(vocab))
+    _require_distinct(shards, beam_files.absolute(vocab))
     with _here(vocab) as local_vocab:
         require_usable_vocab(local_vocab, do_lower_case)
         wanted = signature(local_vocab, do_lower_case, settings, vocab_file)
     shared = ShardSettings(
-        vocab_file=_absolute(vocab),
+        vocab_file=beam_files.absolute(vocab),
         vocab_name=vocab_file,
         do_lower_case=do_lower_case,
         settings=settings,
@@ -121,23 +120,32 @@ def make_shards(
         runner=runner,
         pipeline_options=options,
         shared=shared,
-        output_dir=_absolute(output_dir),
+        output_dir=beam_files.absolute(output_dir),
     )
-    there = [shard for shard in shards if beam_files.size(shard.sidecar) is not None]
-    found = run(there, check=True) if there else {}
-    for outcome in found.values():
-        if outcome.failure is not None:
-            raise UserError(outcome.failure)
-    descriptions = {shard: o.description for shard, o in found.items() if o.description is not None}
-    missing = [shard for shard in shards if shard not in descriptions]
-    if descriptions:
-        _log.info("%d of %d shards are there already", len(descriptions), len(shards))
-    made = run(missing, check=False) if missing else {}
-    require_no_failures(
-        [f"{shard.input_file}: {o.failure}" for shard, o in made.items() if o.failure is not None],
-        len(shards),
-    )
-    descriptions |= {shard: o.description for shard, o in made.items() if o.description is not None}
+    with beam_files.told_as_given([*inputs, *outputs]):
+        there = [shard for shard in shards if beam_files.size(shard.sidecar) is not None]
+        found = run(there, check=True) if there else {}
+        for outcome in found.values():
+            if outcome.failure is not None:
+                raise UserError(outcome.failure)
+        descriptions = {
+            shard: o.description for shard, o in found.items() if o.description is not None
+        }
+        missing = [shard for shard in shards if shard not in descriptions]
+        if descriptions:
+            _log.info("%d of %d shards are there already", len(descriptions), len(shards))
+        made = run(missing, check=False) if missing else {}
+        require_no_failures(
+            [
+                f"{shard.input_file}: {o.failure}"
+                for shard, o in made.items()
+                if o.failure is not None
+            ],
+            len(shards),
+        )
+        descriptions |= {
+            shard: o.description for shard, o in made.items() if o.description is not None
+        }
     return [descriptions[shard] for shard in shards]
 
 
@@ -171,10 +179,6 @@ def _run(
             "command again, and report this line if it stays"
         )
     return {shard: outcomes[shard] for shard in shards}
-
-
-def _absolute(path: str) -> str:
-    return path if beam_files.is_remote(path) else os.path.abspath(path)  # noqa: PTH100
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,6 +46,24 @@ def set_options(options: Sequence[str]) -> None:
 def join(folder: str, name: str) -> str:
     """Returns the path of a file in a folder."""
     return f"{folder.rstrip('/')}/{name}"
+
+
+def absolute(path: str) -> str:
+    """Returns a path that means the same to every process."""
+    return path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100
+
+
+@contextlib.contextmanager
+def told_as_given(paths: Iterable[str]) -> Iterator[None]:
+    """Makes errors within the block call files as the user called them, not by `absolute`."""
+    given = {absolute(path): path for path in paths}
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for place, path in given.items():
+            message = message.replace(place, path)
+        raise type(error)(message) from None
 
 
 def match(patterns: str, flag: str) -> list[str]:

@@ -69,9 +69,18 @@ def format_notes(
         [file if beam_files.is_remote(file) else Path(file) for file in files]
     )
     run = functools.partial(beam_launch.run, runner=runner, pipeline_options=options)
-    with _held(output_dir), _Staging(output_dir) as staging:
+    with (
+        beam_files.told_as_given(files),
+        _held(output_dir),
+        _Staging(beam_files.absolute(output_dir)) as staging,
+    ):
         _log.info("%d file(s) to survey on %s", len(files), runner)
-        run("data_prep.beam_survey", files=files, settings=settings, staging=staging.run)
+        run(
+            "data_prep.beam_survey",
+            files=[beam_files.absolute(file) for file in files],
+            settings=settings,
+            staging=staging.run,
+        )
         surveyed, splitter = beam_results.read_survey(staging.run)
         versions = settings.versions(splitter)
         described = settings.described([file.described for file in surveyed], versions)
