@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from data_prep.compiled_sentences import CompiledSentences
 from data_prep.pipeline_sentences import PipelineSentences
 from data_prep.program import UserError, one_line
 from data_prep.sentence_lines import sentence_lines
+
+_log = logging.getLogger(__name__)
 
 _SCISPACY_MODEL = "en_core_sci_md"
 _INSTALL_SCISPACY_MODEL = (
@@ -162,6 +165,10 @@ def _sentences_of(nlp: Any) -> CompiledSentences | PipelineSentences:
     try:
         return CompiledSentences(nlp)
     except UnknownParserError:
+        _log.info(
+            "The spaCy model has parts that the compiled parser does not know: spaCy's own code "
+            "finds the same sentences, at a fifth of the speed"
+        )
         return PipelineSentences(nlp)
 
 

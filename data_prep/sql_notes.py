@@ -38,7 +38,7 @@ class SqlSource:
             import sqlalchemy
         except ModuleNotFoundError:
             raise UserError(
-                "--input_sql: SQLAlchemy is not installed; run pip install 'bert-clinical[sql]'"
+                "--input_sql: SQLAlchemy is not installed; run pip install sqlalchemy"
             ) from None
         self._engine = _engine(url)
         self._table_name = table
