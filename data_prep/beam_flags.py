@@ -51,7 +51,7 @@ def require_valid(values: ProgramFlags) -> None:
     if importlib.util.find_spec("apache_beam") is None:
         raise UserError(
             "--runner needs Apache Beam, which is not installed; run "
-            "pip install 'bert-clinical[beam]'"
+            "pip install 'apache-beam>=2.77,<2.78'"
         )
 
 

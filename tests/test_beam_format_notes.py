@@ -287,7 +287,7 @@ def test_without_beam_one_line_says_how_to_install_it(tmp_path: Path, capfd, mon
     source = write_notes(tmp_path / "n.csv", made_up_notes(3))
     status, _, err = run(capfd, input_file=source, output_dir=tmp_path / "out", **RULES, **DIRECT)
     assert status == 1
-    assert "pip install 'bert-clinical[beam]'" in err
+    assert "pip install 'apache-beam>=2.77,<2.78'" in err
 
 
 # A plugin is imported by every worker: what goes wrong within a step is planted by it.
