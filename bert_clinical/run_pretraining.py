@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from absl import flags
 from bert_clinical import training_options
 from bert_clinical.bert_config import BertConfig
 from bert_clinical.training_options import TrainingOptions
-from data_prep import program
+from data_prep import atomic_files, program
 from data_prep.program import ProgramFlags, UsageError, UserError
 
 _log = logging.getLogger(__name__)
@@ -228,8 +228,10 @@ def _run(job: _Job) -> int:
         if init_checkpoint and latest is None:
             init_checkpoint = checkpoint.resolve_checkpoint(init_checkpoint)
         if job.values.do_train:
-            status = _train(job, latest, init_checkpoint, strategy, stop)
-            if status or not devices.is_chief(strategy):
+            chief = devices.is_chief(strategy)
+            with atomic_files.held(job.output_dir, "run_pretraining") if chief else nullcontext():
+                status = _train(job, latest, init_checkpoint, strategy, stop)
+            if status or not chief:
                 return status
         elif latest is not None and not job.values.allow_flag_changes:
             training_options.require_same_gelu(job.output_dir, job.options.gelu)

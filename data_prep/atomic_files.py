@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from data_prep.program import UserError
+
 PARTIAL_SUFFIX = ".partial"
+
+_NO_LOCKS_THERE = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def partial_path(path: str | os.PathLike[str]) -> Path:
@@ -59,6 +65,36 @@ def commit(path: str | os.PathLike[str]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextlib.contextmanager
+def held(folder: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Holds a folder for this process, so that no other that would hold it writes there.
+
+    A file system without locks is taken as it is.
+
+    Args:
+      folder: exists.
+      what: who writes there, for the error of another.
+
+    Raises:
+      UserError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{os.fspath(folder)}: another {what} writes there; wait for its end, or choose "
+                "another --output_dir"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS_THERE:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import (
+    atomic_files,
     beam_files,
     beam_flags,
     beam_launch,
@@ -194,7 +195,7 @@ def _held(output_dir: str) -> Iterator[None]:
         return
     path = Path(output_dir)
     work_shards.make_folder(path)
-    with work_shards.locked(path):
+    with atomic_files.held(path, "format_notes"):
         unfinished = path / work_shards.FOLDER_NAME
         if unfinished.exists():
             raise UserError(

@@ -16,7 +16,15 @@ from pathlib import Path
 
 from absl import flags
 
-from data_prep import beam_flags, manifest, note_reader, note_sources, program, work_shards
+from data_prep import (
+    atomic_files,
+    beam_flags,
+    manifest,
+    note_reader,
+    note_sources,
+    program,
+    work_shards,
+)
 from data_prep.format_settings import FormatSettings
 from data_prep.note_selection import Survey, describe_categories
 from data_prep.pretraining_text import FormattedBatch, NoteToFormat
@@ -221,7 +229,7 @@ def format_notes(
     work_shards.make_folder(output_dir)
     workers: Workers[Sequence[NoteToFormat], FormattedBatch]
     with (
-        work_shards.locked(output_dir),
+        atomic_files.held(output_dir, "format_notes"),
         Workers(settings.make_formatter, num_workers) as workers,
     ):
         described = settings.described(inputs, settings.versions(workers.description))

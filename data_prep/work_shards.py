@@ -8,7 +8,6 @@ A run that was killed finds the work shards that were done and makes only the ot
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -288,27 +287,6 @@ def make_folder(output_dir: Path) -> None:
         raise UserError(
             f"--output_dir: {output_dir} is a file or lies below one; a folder was expected"
         ) from None
-
-
-@contextlib.contextmanager
-def locked(output_dir: Path) -> Iterator[None]:
-    """Holds the output folder for this process.
-
-    Raises:
-      UserError: another process holds it.
-    """
-    folder = os.open(output_dir, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{output_dir}: another format_notes writes there; wait for its end, or choose "
-                "another --output_dir"
-            ) from None
-        yield
-    finally:
-        os.close(folder)
 
 
 @contextlib.contextmanager

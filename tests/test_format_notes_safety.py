@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import work_shards
+from data_prep import atomic_files, work_shards
 from tests.format_notes_program import (
     COLUMNS,
     PLANTED,
@@ -213,7 +213,7 @@ def test_disk_full_is_one_line(tmp_path: Path) -> None:
 def test_two_runs_do_not_write_to_one_folder(tmp_path: Path, capfd) -> None:
     source = write_notes(tmp_path / "n.csv", made_up_notes(6))
     (tmp_path / "out").mkdir()
-    with work_shards.locked(tmp_path / "out"):
+    with atomic_files.held(tmp_path / "out", "format_notes"):
         status, _, err = run(
             capfd, input_file=source, output_dir=tmp_path / "out", category="all", **RULES
         )

@@ -25,7 +25,7 @@ from bert_clinical import checkpoint, run_pretraining, tfrecord_io
 from bert_clinical.quiet_tensorflow import tf
 from bert_clinical.tensorflow_errors import translated_errors
 from bert_clinical.training_options import TrainingOptions
-from data_prep import program
+from data_prep import atomic_files, program
 from data_prep.program import UserError
 from tests.golden_data import golden
 from tests.programs import ROOT, arguments, assert_one_line_error, assert_success
@@ -406,6 +406,15 @@ def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(
     step = checkpoint.checkpoint_step(latest)
     assert f"Stopped by signal {number.value} after step {step}" in out
     assert err == ""
+
+
+def test_two_runs_do_not_train_in_one_folder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with atomic_files.held(tmp_path, "run_pretraining"):
+        result = run_here(capfd, **flags(tmp_path))
+    assert_one_line_error(result, 1, str(tmp_path), "another run_pretraining")
+    assert not list(tmp_path.glob("model.ckpt*"))
 
 
 class ForkedRun:
