@@ -231,13 +231,7 @@ def _texts(values: ProgramFlags, path: Path) -> Iterator[Text]:
 def _load_model(values: ProgramFlags) -> PretrainedModel:
     if values.model_dir:
         return load_from_model_dir(values, do_lower_case=given_case(values))
-    return load_named_checkpoint(
-        values,
-        init_checkpoint=values.init_checkpoint,
-        bert_config_file=values.bert_config_file,
-        vocab_file=values.vocab_file,
-        do_lower_case=values.do_lower_case,
-    )
+    return load_named_checkpoint(values)
 
 
 def _check_model(values: ProgramFlags, model: PretrainedModel, layers: list[int]) -> None:

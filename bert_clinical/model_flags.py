@@ -76,7 +76,7 @@ def load_from_model_dir(
         raise UsageError(
             "--do_lower_case is needed for a checkpoint; False for a cased model such as BioBERT"
         )
-    return load_named_checkpoint(
+    return _load(
         values,
         init_checkpoint=str(folder),
         bert_config_file=config_file,
@@ -86,7 +86,22 @@ def load_from_model_dir(
     )
 
 
-def load_named_checkpoint(
+def load_named_checkpoint(values: ProgramFlags) -> PretrainedModel:
+    """Reads the checkpoint that `init_checkpoint`, `bert_config_file` and `vocab_file` name.
+
+    Raises:
+      UserError: a file is missing, or they do not belong together.
+    """
+    return _load(
+        values,
+        init_checkpoint=values.init_checkpoint,
+        bert_config_file=values.bert_config_file,
+        vocab_file=values.vocab_file,
+        do_lower_case=values.do_lower_case,
+    )
+
+
+def _load(
     values: ProgramFlags,
     *,
     init_checkpoint: str,
@@ -95,11 +110,7 @@ def load_named_checkpoint(
     do_lower_case: bool,
     heads: bool = False,
 ) -> PretrainedModel:
-    """Reads a checkpoint with its config and vocabulary, under `gelu` and `check_case` of flags.
-
-    Raises:
-      UserError: a file is missing, or they do not belong together.
-    """
+    """Reads a checkpoint under the flags `gelu` and `check_case`."""
     return load_from_checkpoint(
         init_checkpoint=init_checkpoint,
         bert_config_file=require_readable_file(bert_config_file, "bert_config_file"),

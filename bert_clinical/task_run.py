@@ -273,13 +273,7 @@ def _load_pretrained(values: ProgramFlags) -> PretrainedModel:
     if values.transformers_dir:
         folder = Path(values.transformers_dir)
         return load_from_transformers(folder, do_lower_case=given_case(values))
-    return load_named_checkpoint(
-        values,
-        init_checkpoint=values.init_checkpoint,
-        bert_config_file=values.bert_config_file,
-        vocab_file=values.vocab_file,
-        do_lower_case=values.do_lower_case,
-    )
+    return load_named_checkpoint(values)
 
 
 def _check_model(values: ProgramFlags, model: PretrainedModel, *, per_token: bool) -> None:

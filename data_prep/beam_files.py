@@ -240,7 +240,7 @@ def staging(folder: str) -> Iterator[str]:
 
 
 class Folder:
-    """A folder by its path; a `manifest.OutputFolder`."""
+    """A folder by its path, of this machine or any other file system."""
 
     def __init__(self, path: str) -> None:
         self._path = path

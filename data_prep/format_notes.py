@@ -18,6 +18,7 @@ from absl import flags
 
 from data_prep import (
     atomic_files,
+    beam_files,
     beam_flags,
     manifest,
     note_reader,
@@ -233,7 +234,7 @@ def format_notes(
         Workers(settings.make_formatter, num_workers) as workers,
     ):
         described = settings.described(inputs, settings.versions(workers.description))
-        earlier = manifest.find_earlier(manifest.LocalFolder(output_dir), described)
+        earlier = manifest.find_earlier(beam_files.Folder(str(output_dir)), described)
         if earlier is manifest.Earlier.COMPLETE:
             _log.info("%s is complete already, made with these flags; nothing to do", output_dir)
             return

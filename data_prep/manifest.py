@@ -9,9 +9,9 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from data_prep import atomic_files
+from data_prep import atomic_files, beam_files
 from data_prep.note_selection import NoteSelection
 from data_prep.program import UserError
 from data_prep.text_statistics import COUNTED, TextStatistics, merge_counts
@@ -54,50 +54,7 @@ def versions(splitter: Mapping[str, str], deduplicate: str) -> dict[str, str]:
     return found
 
 
-class OutputFolder(Protocol):
-    """A folder of files, here or elsewhere."""
-
-    def __str__(self) -> str:
-        """Returns its path."""
-        ...
-
-    def size(self, name: str) -> int | None:
-        """Returns the size of a file in bytes, None if there is none."""
-        ...
-
-    def read(self, name: str) -> bytes:
-        """Returns what stands in a file."""
-        ...
-
-    def sha256(self, name: str) -> str:
-        """Returns the SHA-256 of a file in hexadecimal."""
-        ...
-
-
-class LocalFolder:
-    """A folder of this machine."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __str__(self) -> str:
-        return str(self._path)
-
-    def size(self, name: str) -> int | None:
-        """Returns the size of a file in bytes, None if there is none."""
-        path = self._path / name
-        return path.stat().st_size if path.is_file() else None
-
-    def read(self, name: str) -> bytes:
-        """Returns what stands in a file."""
-        return (self._path / name).read_bytes()
-
-    def sha256(self, name: str) -> str:
-        """Returns the SHA-256 of a file in hexadecimal."""
-        return atomic_files.sha256_of_file(self._path / name)
-
-
-def find_earlier(folder: OutputFolder, settings: Mapping[str, Any]) -> Earlier:
+def find_earlier(folder: beam_files.Folder, settings: Mapping[str, Any]) -> Earlier:
     """Says what stands in the output folder.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -102,16 +103,19 @@ class ParquetSource:
             for fields in zip(*columns.values(), strict=True):
                 yield dict(zip(columns, fields, strict=True))
 
-    def _open(self) -> pyarrow.parquet.ParquetFile:
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[pyarrow.parquet.ParquetFile]:
         import pyarrow.parquet
 
-        is_local = self._open_binary is open_local
-        return pyarrow.parquet.ParquetFile(
-            self._path if is_local else self._open_binary(self._path),
-            buffer_size=_BUFFER_BYTES,
-            pre_buffer=False,
-            memory_map=False,
-        )
+        with contextlib.ExitStack() as stack:
+            # pyarrow reads a local path itself; a stream that it is given it does not close.
+            is_local = self._open_binary is open_local
+            source = self._path if is_local else stack.enter_context(self._open_binary(self._path))
+            yield stack.enter_context(
+                pyarrow.parquet.ParquetFile(
+                    source, buffer_size=_BUFFER_BYTES, pre_buffer=False, memory_map=False
+                )
+            )
 
     def _damaged(self, error: Exception, where: str = "") -> UserError:
         return UserError(
