@@ -1,20 +1,19 @@
 """Compares a written transformers folder with the TensorFlow model that it was made from.
 
-Needs PyTorch and transformers, which the conversion itself does without.
+Needs PyTorch and transformers, which the conversion itself does without, in a process of their own.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from bert_clinical import in_pytorch
 from bert_clinical.checkpoint import iterate_tensors
+from bert_clinical.pytorch_process import PyTorchProcess, is_available
 from bert_clinical.safetensors_files import DTYPES
 from bert_clinical.tokenization import FullTokenizer
 from bert_clinical.transformers_conversion import WrittenModel
@@ -29,25 +28,30 @@ _ROWS, _LENGTH = 4, 48
 _WORDS = 2000
 
 
-def is_available() -> bool:
-    """Tells whether PyTorch and transformers are installed."""
-    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
-
-
-def check_conversion(written: WrittenModel) -> None:
+def check_conversion(written: WrittenModel, *, otherwise: str = "nothing was written") -> None:
     """Runs both models on one batch of the vocabulary's own words and logs the differences.
 
     For weights in half precision both models compute in float32 with the rounded weights.
 
+    Args:
+      written: the folder and what it was made from.
+      otherwise: what an error says of the folder.
+
     Raises:
       UserError: an output differs by more than `TOLERANCE`, transformers finds a weight missing or
-        unexpected, or the tokenizers give different ids.
+        unexpected, the tokenizers give different ids, or PyTorch's process died.
     """
     tokens = (written.folder / VOCAB_FILE).read_text("utf-8").splitlines()
-    _check_tokenizer(written, tokens)
     batch = _batch(tokens, written.config.max_position_embeddings)
-    expected = tensorflow_outputs(written, batch)
-    found = _transformers_outputs(written, batch)
+    batch["segment_ids"] = np.minimum(batch["segment_ids"], written.config.type_vocab_size - 1)
+    may_lack = [f"{group.replace('/', '.')}." for group in written.match.missing_groups]
+    with PyTorchProcess(
+        "the check in PyTorch, not the conversion,",
+        f"{otherwise}; convert with --noverify, and check later with --verify_only",
+    ) as process:
+        expected = tensorflow_outputs(written, batch)
+        _check_tokenizer(process, written, tokens, otherwise)
+        found = process.call(in_pytorch.model_outputs, written.folder, batch, may_lack)
     worst = 0.0
     for name, value in expected.items():
         difference = float(np.abs(value - found[name]).max())
@@ -56,7 +60,7 @@ def check_conversion(written: WrittenModel) -> None:
     if worst > TOLERANCE:
         raise UserError(
             f"{written.prefix}: the outputs in transformers differ by {worst:.2g}, expected at "
-            f"most {TOLERANCE}; nothing was written; please report this"
+            f"most {TOLERANCE}; {otherwise}; please report this"
         )
 
 
@@ -107,12 +111,9 @@ def tensorflow_outputs(
         for name, value in iterate_tensors(written.prefix, written.match.found)
     }
     model = BertModel(written.config, gelu=written.gelu)
-    segment_ids = np.minimum(batch["segment_ids"], written.config.type_vocab_size - 1)
     output = model(
         weights,
-        tf.constant(batch["input_ids"]),
-        tf.constant(batch["input_mask"]),
-        tf.constant(segment_ids),
+        *(tf.constant(batch[name]) for name in ("input_ids", "input_mask", "segment_ids")),
     )
     outputs = {
         "hidden states": tf.stack([output.embedding_output, *output.all_encoder_layers]),
@@ -128,50 +129,15 @@ def tensorflow_outputs(
     return {name: value.numpy() for name, value in outputs.items()}
 
 
-def _transformers_outputs(
-    written: WrittenModel, batch: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    torch, transformers = _quiet_transformers()
-    missing = written.match.missing_groups
-    names = {"output_loading_info": True, "local_files_only": True, "dtype": torch.float32}
-    model, info = transformers.BertForPreTraining.from_pretrained(str(written.folder), **names)
-    absent = [
-        key
-        for key in (*info["missing_keys"], *info["unexpected_keys"])
-        if not key.startswith(tuple(f"{group.replace('/', '.')}." for group in missing))
-    ]
-    if absent:
-        raise UserError(
-            f"{written.prefix}: transformers finds {len(absent)} weight(s) missing or unexpected, "
-            f"the first {absent[0]}; nothing was written; please report this"
-        )
-    model.eval()
-    segment_ids = np.minimum(batch["segment_ids"], written.config.type_vocab_size - 1)
-    inputs = {
-        "input_ids": torch.tensor(batch["input_ids"], dtype=torch.long),
-        "attention_mask": torch.tensor(batch["input_mask"], dtype=torch.long),
-        "token_type_ids": torch.tensor(segment_ids, dtype=torch.long),
-    }
-    with torch.no_grad():
-        encoded = model.bert(**inputs, output_hidden_states=True)
-        lm_logits, sentence_logits = model.cls(encoded.last_hidden_state, encoded.pooler_output)
-    return {
-        "hidden states": torch.stack(encoded.hidden_states).numpy(),
-        "pooled output": encoded.pooler_output.numpy(),
-        "masked LM logits": lm_logits.reshape(-1, lm_logits.shape[-1]).numpy(),
-        "next sentence logits": sentence_logits.numpy(),
-    }
-
-
-def _check_tokenizer(written: WrittenModel, tokens: list[str]) -> None:
+def _check_tokenizer(
+    process: PyTorchProcess, written: WrittenModel, tokens: list[str], otherwise: str
+) -> None:
     """Compares the ids of words spread over the vocabulary, as they are and with a capital."""
-    _, transformers = _quiet_transformers()
-    theirs = transformers.AutoTokenizer.from_pretrained(str(written.folder), local_files_only=True)
     ours = FullTokenizer(str(written.folder / VOCAB_FILE), do_lower_case=written.do_lower_case)
     words = [token for token in tokens if not token.startswith(("##", "["))]
     words = words[:: max(1, len(words) // _WORDS)]
     words += [word.capitalize() for word in words]
-    found = theirs(words, add_special_tokens=False, truncation=False)["input_ids"]
+    found = process.call(in_pytorch.token_ids, written.folder, words)
     different = sum(
         ids != ours.convert_tokens_to_ids(ours.tokenize(word))
         for word, ids in zip(words, found, strict=True)
@@ -180,23 +146,12 @@ def _check_tokenizer(written: WrittenModel, tokens: list[str]) -> None:
     if different:
         raise UserError(
             f"{written.prefix}: the tokenizer in transformers gives other ids for {different} of "
-            f"{len(words):,} words of the vocabulary; nothing was written; please report this"
+            f"{len(words):,} words of the vocabulary; {otherwise}; please report this"
         )
 
 
-def _quiet_transformers() -> tuple[Any, Any]:
-    """Imports PyTorch and transformers without anything on standard error."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    import torch
-    import transformers
-
-    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
-    transformers.utils.logging.disable_progress_bar()
-    return torch, transformers
-
-
 def require_available(folder: Path) -> None:
-    """Raises `UserError` where `--verify` is asked for and cannot be done."""
+    """Raises `UserError` where a check is asked for and cannot be done."""
     if not is_available():
         raise UserError(
             f"--verify: PyTorch and transformers are needed to check {folder} and are not "

@@ -3,7 +3,8 @@
 Reads checkpoints of run_pretraining, of Google's programs and of BioBERT as they ship; optimizer
 slots and step counters are left out by name, and whatever is not understood ends the program. The
 folder holds config.json, model.safetensors, the tokenizer's files and a model card. Where PyTorch
-and transformers are installed, the result is compared with the TensorFlow model before it appears.
+and transformers are installed, the result is compared with the TensorFlow model before it appears;
+the same flags and --verify_only make the comparison alone.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from pathlib import Path
 
 from absl import flags
 
+from bert_clinical import pytorch_process
 from bert_clinical.bert_config import BertConfig
 from bert_clinical.checkpoint import resolve_checkpoint
 from bert_clinical.output_folder import require_replaceable
 from bert_clinical.recorded_training import require_recorded_gelu, require_recorded_vocabulary
 from bert_clinical.safetensors_files import DTYPES, parse_size
-from bert_clinical.transformers_conversion import TO_TRANSFORMERS, convert_to_transformers
+from bert_clinical.transformers_conversion import (
+    TO_TRANSFORMERS,
+    convert_to_transformers,
+    read_conversion,
+)
 from bert_clinical.transformers_tokenizer import read_vocabulary, require_matching_case
 from data_prep import program
-from data_prep.program import ProgramFlags, require_readable_file
+from data_prep.program import ProgramFlags, UsageError, require_readable_file
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +80,11 @@ def define_flags(values: ProgramFlags) -> None:
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_bool(
+        "verify_only", False,
+        "Compare the folder that stands at --output_dir already, and write nothing.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_bool(
         "check_case", True,
         "Refuse a --do_lower_case that the vocabulary's capitals contradict, and one or a "
         "--vocab_file that the model's examples were not made with.",
@@ -87,10 +98,13 @@ def main(values: ProgramFlags) -> None:
     """Checks the flags and the small files, then converts."""
     from bert_clinical import conversion_check, model_card
 
+    if values.verify_only and values.verify is False:
+        raise UsageError("--verify_only and --noverify contradict each other; give one of them")
     max_shard_bytes = parse_size(values.max_shard_size)
     output_dir = Path(values.output_dir)
-    require_replaceable(output_dir, TO_TRANSFORMERS)
-    if values.verify:
+    if not values.verify_only:
+        require_replaceable(output_dir, TO_TRANSFORMERS)
+    if values.verify or values.verify_only:
         conversion_check.require_available(output_dir)
     config = BertConfig.from_json_file(
         require_readable_file(values.bert_config_file, "bert_config_file")
@@ -104,7 +118,19 @@ def main(values: ProgramFlags) -> None:
         require_recorded_gelu(Path(prefix).parent, values.gelu)
     if values.check_case:
         require_recorded_vocabulary(Path(prefix).parent, vocab_file, values.do_lower_case)
-    verify = conversion_check.is_available() if values.verify is None else values.verify
+    if values.verify_only:
+        written = read_conversion(
+            prefix=prefix,
+            config=config,
+            tokens=tokens,
+            do_lower_case=values.do_lower_case,
+            gelu=values.gelu,
+            output_dir=output_dir,
+        )
+        conversion_check.check_conversion(written, otherwise="do not use the folder")
+        _log.info("%s gives what %s gives.", output_dir, prefix)
+        return
+    verify = pytorch_process.is_available() if values.verify is None else values.verify
     steps = [model_card.write_model_card]
     if verify:
         steps.append(conversion_check.check_conversion)

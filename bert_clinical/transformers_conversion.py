@@ -23,8 +23,8 @@ from bert_clinical.checkpoint import (
     require_match,
     write_checkpoint,
 )
-from bert_clinical.output_folder import complete_folder
-from bert_clinical.safetensors_files import write_weights
+from bert_clinical.output_folder import complete_folder, read_record
+from bert_clinical.safetensors_files import DTYPES, write_weights
 from bert_clinical.transformers_folder import FolderWeights, open_weights, read_json_object
 from bert_clinical.transformers_names import (
     BUFFERS,
@@ -117,9 +117,7 @@ def convert_to_transformers(
       UserError: the checkpoint does not fit the config, or the output cannot be written.
     """
     wanted = bert_variable_shapes(config)
-    match = compare_variables(wanted, prefix)
-    log_match(wanted, match)
-    require_match(match, prefix)
+    match = _match_checkpoint(wanted, prefix)
     if match.missing_groups and not allow_missing_heads:
         raise UserError(
             f"{prefix}: holds no {' and no '.join(match.missing_groups)}; expected both heads, or "
@@ -161,11 +159,73 @@ def convert_to_transformers(
             dtype=dtype,
             do_lower_case=do_lower_case,
             match=match,
-            parameters=sum(int(np.prod(shape)) for shape in shapes.values()),
+            parameters=_parameters(wanted, match),
         )
         for step in before_commit:
             step(written)
     return written
+
+
+def read_conversion(
+    *,
+    prefix: str,
+    config: BertConfig,
+    tokens: Sequence[str],
+    do_lower_case: bool,
+    gelu: str,
+    output_dir: Path,
+) -> WrittenModel:
+    """Returns what an earlier `convert_to_transformers` wrote, for its check.
+
+    Args:
+      prefix: the checkpoint.
+      config: its model.
+      tokens: its vocabulary in the order of the ids.
+      do_lower_case: whether its texts were lower-cased.
+      gelu: the form it was trained with, "tanh" or "erf".
+      output_dir: the folder.
+
+    Raises:
+      UserError: the folder is no output of `convert_to_transformers`, or one of another
+        vocabulary, or the checkpoint does not fit the config.
+    """
+    if read_record(output_dir).get("program") != TO_TRANSFORMERS:
+        raise UserError(f"{output_dir}: expected a folder that {TO_TRANSFORMERS} has written")
+    stored, _ = read_tokenizer(output_dir, config.vocab_size)
+    if list(stored) != list(tokens):
+        raise UserError(
+            f"{output_dir}: its {VOCAB_FILE} is not the file at --vocab_file; name the vocabulary "
+            "that the folder was made with, or convert again"
+        )
+    dtype = read_json_object(output_dir / "config.json").get("dtype")
+    if dtype not in DTYPES:
+        raise UserError(
+            f"{output_dir / 'config.json'}: found dtype {dtype!r}, expected one of "
+            f"{', '.join(DTYPES)}; convert again"
+        )
+    wanted = bert_variable_shapes(config)
+    match = _match_checkpoint(wanted, prefix)
+    return WrittenModel(
+        folder=output_dir,
+        prefix=prefix,
+        config=config,
+        gelu=gelu,
+        dtype=dtype,
+        do_lower_case=do_lower_case,
+        match=match,
+        parameters=_parameters(wanted, match),
+    )
+
+
+def _match_checkpoint(wanted: dict[str, tuple[int, ...]], prefix: str) -> Match:
+    match = compare_variables(wanted, prefix)
+    log_match(wanted, match)
+    require_match(match, prefix)
+    return match
+
+
+def _parameters(wanted: dict[str, tuple[int, ...]], match: Match) -> int:
+    return sum(int(np.prod(wanted[name])) for name in match.found)
 
 
 def convert_from_transformers(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from bert_clinical import in_pytorch, pytorch_process
+from bert_clinical.pytorch_process import PyTorchProcess
 from bert_clinical.safetensors_files import INDEX_FILE, WEIGHTS_FILE, iterate_weights, read_shapes
 from data_prep.program import UserError, os_error_message, require_readable_file
 
@@ -97,35 +98,18 @@ def _open_safetensors(files: tuple[Path, ...]) -> FolderWeights:
 
 
 def _open_torch(files: tuple[Path, ...]) -> FolderWeights:
-    try:
-        import torch
-    except ImportError:
+    if not pytorch_process.is_available("torch"):
         raise UserError(
             f"{files[0]}: PyTorch is needed to read this format and is not installed; run pip "
             f"install torch, or save the model as {WEIGHTS_FILE}"
-        ) from None
-    tensors: dict[str, Any] = {}
+        )
     for path in files:
         require_readable_file(path, "transformers_dir")
-        try:
-            # Only weights: a pickle may otherwise run any code.
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError):
-            raise UserError(
-                f"{path}: PyTorch cannot read it as weights only; expected an unbroken file of "
-                "tensors by name"
-            ) from None
-        if not isinstance(loaded, dict) or not all(
-            isinstance(value, torch.Tensor) for value in loaded.values()
-        ):
-            raise UserError(f"{path}: expected tensors by name, as transformers saves them")
-        tensors |= loaded
+    process = PyTorchProcess(
+        f"{files[0]}: reading it in PyTorch", f"save the model as {WEIGHTS_FILE}, which needs none"
+    )
 
     def read(names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-        for name in names:
-            if not tensors[name].is_floating_point():
-                raise UserError(f"{files[0]}: {name} holds no floating-point numbers")
-            yield name, tensors[name].to(torch.float32).contiguous().numpy()
+        yield from process.iterate(in_pytorch.tensors, files, list(names))
 
-    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    return FolderWeights(shapes, read, files)
+    return FolderWeights(process.call(in_pytorch.tensor_shapes, files), read, files)

@@ -1,8 +1,27 @@
 """What every test process needs before its first test."""
 
+import os
 import signal
+import sys
+from pathlib import Path
+
+from tests.one_framework.sitecustomize import Guard
 
 # A shell that starts the tests in its background has them ignore Ctrl-C, and their children too;
 # the tests that interrupt a program need the ordinary disposition.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _refuse_pytorch(name: str) -> None:
+    # spaCy's thinc takes PyTorch where it can be had and does without where this is raised.
+    if name == "torch":
+        raise ImportError("tests have TensorFlow; they call PyTorch through tests.theirs")
+
+
+sys.meta_path.insert(0, Guard(_refuse_pytorch))
+
+# The processes that tests start, and those that they start.
+_GUARD = str(Path(__file__).parent / "one_framework")
+sys.path.append(_GUARD)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_GUARD, os.environ.get("PYTHONPATH")]))

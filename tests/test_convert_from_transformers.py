@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import os
 import shutil
@@ -11,17 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bert_clinical import checkpoint
+from bert_clinical import checkpoint, pytorch_process
 from tests.golden_data import golden
 from tests.programs import assert_one_line_error, assert_success, run_here, run_program
-from tests.test_transformers_conversion import (
-    odd_vocabulary,
-    rewrite_as_torch,
-    save_odd_model,
-    to_transformers,
-)
+from tests.test_transformers_conversion import odd_vocabulary, save_odd_model, to_transformers
+from tests.theirs import needs_transformers, theirs
 
-torch = pytest.importorskip("torch")
+pytestmark = needs_transformers
 
 MODULE = "bert_clinical.convert_from_transformers"
 
@@ -94,9 +89,11 @@ def test_a_model_without_pooler_gets_one_where_asked_for(tmp_path, capsys):
 
 def spoil_weights(folder: Path, **changes) -> None:
     """Rewrites the weights as PyTorch's file with some changed, or left out where None."""
-    weights = {**rewrite_as_torch(folder), **changes}
-    kept = {name: value for name, value in weights.items() if value is not None}
-    torch.save(kept, folder / "pytorch_model.bin")
+    theirs("save_as_torch", folder, changes)
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
 
 
 def remove(*names: str):
@@ -111,16 +108,9 @@ def write(name: str, text: str):
     return lambda folder: (folder / name).write_text(text)
 
 
-class Harmful:
-    """A pickle that would run code."""
-
-    def __reduce__(self):
-        return (print, ("harm",))
-
-
 def poison(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    torch.save({"x": Harmful()}, folder / "pytorch_model.bin")
+    theirs("save_harmful", folder)
 
 
 def shard_missing(folder: Path) -> None:
@@ -155,11 +145,11 @@ MISTAKES = {
     "a missing shard": (shard_missing, ["model-00001-of-00002.safetensors", "not there"]),
     "a harmful pickle": (poison, ["weights only"]),
     "a cut pickle": (
-        lambda f: [rewrite_as_torch(f), os.truncate(f / "pytorch_model.bin", 5000)],
+        lambda f: [spoil_weights(f), os.truncate(f / "pytorch_model.bin", 5000)],
         ["weights only"],
     ),
     "a classifier": (
-        lambda f: spoil_weights(f, **{"classifier.weight": torch.zeros(2, 26)}),
+        lambda f: spoil_weights(f, **{"classifier.weight": zeros(2, 26)}),
         ["classifier.weight", "head for another task"],
     ),
     "half a head": (
@@ -167,11 +157,11 @@ MISTAKES = {
         ["holds no cls.predictions.bias"],
     ),
     "an untied decoder": (
-        lambda f: spoil_weights(f, **{"cls.predictions.decoder.weight": torch.zeros(37, 26)}),
+        lambda f: spoil_weights(f, **{"cls.predictions.decoder.weight": zeros(37, 26)}),
         ["decoder.weight differs"],
     ),
     "NaN": (
-        lambda f: spoil_weights(f, **{"cls.predictions.bias": torch.full((37,), torch.nan)}),
+        lambda f: spoil_weights(f, **{"cls.predictions.bias": np.full(37, np.nan, np.float32)}),
         ["NaN"],
     ),
     "no vocabulary": (remove("vocab.txt", "tokenizer.json"), ["neither vocab.txt nor"]),
@@ -221,14 +211,7 @@ def test_no_such_folder(tmp_path, capsys):
 
 def test_torch_is_needed_only_for_its_own_format(folder, tmp_path, capsys, monkeypatch):
     """Stands in for an installation without PyTorch."""
-    real_import = builtins.__import__
-
-    def without_torch(name, *args, **kwargs):
-        if name == "torch":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_torch)
+    monkeypatch.setattr(pytorch_process, "is_available", lambda *_: False)
     flags = {"transformers_dir": folder, "output_dir": tmp_path / "out"}
     assert_success(run_here(capsys, MODULE, **flags))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")

@@ -13,6 +13,7 @@ from bert_clinical import checkpoint
 from data_prep.atomic_files import sha256_of_file
 from tests.golden_data import golden
 from tests.programs import assert_one_line_error, assert_success, run_here, run_program
+from tests.theirs import needs_transformers
 
 MODULE = "bert_clinical.convert_to_transformers"
 DATA = ".data-00000-of-00001"
@@ -342,10 +343,77 @@ def test_a_damaged_checkpoint_is_one_line_from_a_real_process(tmp_path):
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 
 
-def test_without_torch_verify_is_a_clear_error(tmp_path, capsys, monkeypatch):
-    from bert_clinical import conversion_check
+@needs_transformers
+def test_the_check_can_be_made_alone(tmp_path, capsys):
+    flags = flags_for(tmp_path)
+    assert_success(run_here(capsys, MODULE, **flags, verify=False))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    result = run_program(MODULE, "--verify_only", **flags)
+    assert_success(result)
+    assert not result.stderr
+    assert "hidden states" in result.stdout and "0 of" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith(f"{tmp_path / 'out'} gives what ")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
-    monkeypatch.setattr(conversion_check, "is_available", lambda: False)
+
+@needs_transformers
+@pytest.mark.parametrize(
+    ("spoil", "fragments"),
+    [
+        (lambda out: (out / "conversion.json").unlink(), ["expected a folder that"]),
+        (lambda out: shutil.rmtree(out), ["expected a folder that"]),
+        (
+            lambda out: shutil.copy(golden("vocab_uncased.txt"), out / "vocab.txt"),
+            ["is not the file at --vocab_file"],
+        ),
+        (
+            lambda out: write(out / "config.json", '{"dtype": "int4"}'),
+            ["config.json", "found dtype 'int4'"],
+        ),
+        (
+            lambda out: write(
+                out / "config.json",
+                (out / "config.json").read_text().replace('"gelu_new"', '"relu"'),
+            ),
+            ["differ by", "do not use the folder"],
+        ),
+    ],
+    ids=["no record", "no folder", "another vocabulary", "another dtype", "another activation"],
+)
+def test_the_check_alone_refuses_what_differs(tmp_path, capsys, spoil, fragments):
+    flags = flags_for(tmp_path)
+    assert_success(run_here(capsys, MODULE, **flags, verify=False))
+    spoil(tmp_path / "out")
+    result = run_here(capsys, MODULE, "--verify_only", **flags)
+    assert_one_line_error(result, 1, *fragments)
+
+
+def test_a_check_alone_and_no_check_exclude_each_other(tmp_path, capsys):
+    result = run_here(capsys, MODULE, "--verify_only", "--noverify", **flags_for(tmp_path))
+    assert_one_line_error(result, 2, "--verify_only and --noverify")
+
+
+@needs_transformers
+def test_a_check_that_dies_is_told_from_the_conversion(tmp_path, capsys, monkeypatch):
+    """Stands in for Triton beside TensorFlow, or for memory that runs out."""
+    from bert_clinical import in_pytorch
+    from tests import test_pytorch_process
+
+    monkeypatch.setattr(in_pytorch, "model_outputs", test_pytorch_process.die_of_segv)
+    result = run_here(capsys, MODULE, **flags_for(tmp_path))
+    assert_one_line_error(
+        result, 1, "the check in PyTorch, not the conversion, was killed by SIGSEGV",
+        "nothing was written", "--noverify", "--verify_only",
+    )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+    assert_success(run_here(capsys, MODULE, **flags_for(tmp_path), verify=False))
+
+
+def test_without_torch_verify_is_a_clear_error(tmp_path, capsys, monkeypatch):
+    from bert_clinical import conversion_check, pytorch_process
+
+    for module in (conversion_check, pytorch_process):
+        monkeypatch.setattr(module, "is_available", lambda *_: False)
     result = run_here(capsys, MODULE, **flags_for(tmp_path, verify=True))
     assert_one_line_error(result, 1, "--verify", "pip install torch transformers", "--noverify")
     result = run_here(capsys, MODULE, **flags_for(tmp_path))

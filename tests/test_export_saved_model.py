@@ -22,6 +22,7 @@ from bert_clinical.quiet_tensorflow import tf
 from bert_clinical.tokenization import FullTokenizer
 from tests.golden_data import SHARED_NOTES, golden
 from tests.programs import assert_one_line_error, assert_success, run_here, run_program
+from tests.theirs import needs_transformers
 
 MODULE = "bert_clinical.export_saved_model"
 MAX_SEQ_LENGTH = 64
@@ -187,8 +188,8 @@ def test_bytes_that_are_not_utf8_are_left_out():
     )
 
 
+@needs_transformers
 def test_without_a_pooler_there_is_no_pooled_output(tmp_path, capsys):
-    pytest.importorskip("transformers")
     from tests.test_transformers_conversion import save_odd_model
 
     bare = save_odd_model(tmp_path / "bare", "BertForMaskedLM")

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pyarrow_parquet
 import pytest
 
 from bert_clinical import extract_features, feature_extraction, feature_files
@@ -17,10 +18,9 @@ from bert_clinical.tokenization import FullTokenizer
 from tests.golden_data import golden
 from tests.programs import assert_one_line_error, assert_success, run_here, run_program
 from tests.test_transformers_conversion import save_odd_model, to_transformers
+from tests.theirs import needs_transformers, theirs
 
-transformers = pytest.importorskip("transformers")
-torch = pytest.importorskip("torch")
-pyarrow_parquet = pytest.importorskip("pyarrow.parquet")
+pytestmark = needs_transformers
 
 MODULE = "bert_clinical.extract_features"
 TOLERANCE = 1e-5
@@ -56,11 +56,6 @@ def folder(tmp_path_factory) -> Path:
     return to_transformers(golden("init"), tmp_path_factory.mktemp("model") / "to", gelu="erf")
 
 
-@pytest.fixture(scope="module")
-def reference(folder):
-    return transformers.BertModel.from_pretrained(folder).eval()
-
-
 @pytest.fixture
 def lines(tmp_path) -> Path:
     path = tmp_path / "lines.txt"
@@ -80,18 +75,23 @@ def notes(tmp_path) -> Path:
     return path
 
 
-def hidden_states(reference, windows) -> list[np.ndarray]:
+def hidden_states(folder, windows) -> list[np.ndarray]:
     """Returns each window's layers in transformers, one window at a time, [layers, S, H]."""
-    answers = []
-    for window in windows:
-        with torch.no_grad():
-            output = reference(
-                input_ids=torch.tensor([window.input_ids]),
-                token_type_ids=torch.tensor([window.segment_ids]),
-                output_hidden_states=True,
-            )
-        answers.append(torch.stack(output.hidden_states[1:])[:, 0].numpy())
-    return answers
+    batches = [
+        {
+            "input_ids": np.array([window.input_ids]),
+            "token_type_ids": np.array([window.segment_ids]),
+        }
+        for window in windows
+    ]
+    return [answer["hidden_states"][1:, 0] for answer in theirs("encode", folder, batches)]
+
+
+def batches_of(folder, texts) -> list[dict[str, np.ndarray]]:
+    """Returns each text, or pair of texts, as a batch of its own by transformers' tokenizer."""
+    answer = theirs("tokenize", folder, texts)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return [{n: np.array([answer[n][i]]) for n in names} for i in range(len(texts))]
 
 
 def as_google_cuts(a: list[str], b: list[str], max_seq_length: int) -> list[str]:
@@ -111,7 +111,7 @@ def parts_of(line: str) -> tuple[str, str]:
     return (first, second) if mark else (second, "")
 
 
-def test_json_lines_are_googles_and_values_those_of_transformers(lines, tmp_path, model, reference):
+def test_json_lines_are_googles_and_values_those_of_transformers(lines, tmp_path, model, folder):
     output = tmp_path / "out.jsonl"
     result = run_program(
         MODULE, input_file=lines, output_file=output, layers="-1,0,-2", max_seq_length=32,
@@ -126,7 +126,7 @@ def test_json_lines_are_googles_and_values_those_of_transformers(lines, tmp_path
     tokenizer = FullTokenizer(MODEL["vocab_file"], do_lower_case=False)
     written = output.read_text("ascii").splitlines()
     assert len(written) == len(LINES)
-    states = hidden_states(reference, windows)
+    states = hidden_states(folder, windows)
     for index, (line, window, state) in enumerate(zip(written, windows, states, strict=True)):
         found = json.loads(line)
         assert list(found) == ["linex_index", "features"]
@@ -217,7 +217,7 @@ def test_every_wordpiece_counts_once_where_it_stands_best(model, max_seq_length)
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
 def test_vectors_of_notes_are_those_of_transformers(
-    notes, folder, reference, model, tmp_path, capsys, monkeypatch, pooling, suffix
+    notes, folder, model, tmp_path, capsys, monkeypatch, pooling, suffix
 ):
     # So few that chunks end between notes and the longest note is one of its own.
     monkeypatch.setattr(feature_extraction, "_SUMS_BATCHES", 2)
@@ -234,7 +234,7 @@ def test_vectors_of_notes_are_those_of_transformers(
     encoder = TextEncoder(model, 40)
     for row in rows:
         windows = encoder.windows(Text("", row["TEXT"]), 13)
-        states = hidden_states(reference, windows)
+        states = hidden_states(folder, windows)
         parts = [
             state[:, :1] if pooling == "cls" else state[:, window.first : window.end]
             for window, state in zip(windows, states, strict=True)
@@ -258,19 +258,17 @@ def test_vectors_of_notes_are_those_of_transformers(
     assert len(list(tmp_path.glob("vectors*"))) == 1 + (suffix == ".npy")
 
 
-def test_mean_of_a_short_text_is_the_usual_mean_pooling(lines, folder, reference, tmp_path, capsys):
+def test_mean_of_a_short_text_is_the_usual_mean_pooling(lines, folder, tmp_path, capsys):
     result = run_here(
         capsys, MODULE, model_dir=folder, input_file=lines, output_file=tmp_path / "out.npy",
         pooling="mean",
     )  # fmt: skip
     assert_success(result)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    for vector, line in zip(np.load(tmp_path / "out.npy"), LINES, strict=True):
-        text_a, text_b = parts_of(line)
-        inputs = tokenizer(text_a, text_b or None, return_tensors="pt")
-        with torch.no_grad():
-            hidden = reference(**inputs).last_hidden_state[0]
-        assert np.abs(vector - hidden.mean(dim=0).numpy()).max() < TOLERANCE
+    texts = [parts if parts[1] else parts[0] for parts in map(parts_of, LINES)]
+    inputs = batches_of(folder, texts)
+    answers = theirs("encode", folder, inputs)
+    for vector, answer in zip(np.load(tmp_path / "out.npy"), answers, strict=True):
+        assert np.abs(vector - answer["hidden_states"][-1, 0].mean(axis=0)).max() < TOLERANCE
 
 
 def test_batches_change_neither_order_nor_values(lines, folder, tmp_path, capsys):
@@ -296,12 +294,9 @@ def test_a_model_without_pooler_and_rows_without_ids(tmp_path, capsys):
         pooling="cls", text_column="summary", max_seq_length=41,
     )  # fmt: skip
     assert_success(result)
-    reference = transformers.BertModel.from_pretrained(bare, add_pooling_layer=False).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(bare)
-    for vector, text in zip(np.load(tmp_path / "out.npy"), ["w1 w2", "w3"], strict=True):
-        with torch.no_grad():
-            expected = reference(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 0]
-        assert np.abs(vector - expected.numpy()).max() < TOLERANCE
+    answers = theirs("encode", bare, batches_of(bare, ["w1 w2", "w3"]), pooler=False)
+    for vector, answer in zip(np.load(tmp_path / "out.npy"), answers, strict=True):
+        assert np.abs(vector - answer["hidden_states"][-1, 0, 0]).max() < TOLERANCE
     assert (tmp_path / "out.row_ids.csv").read_text() == "row_id\n0\n1\n"
 
 

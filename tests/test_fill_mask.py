@@ -10,8 +10,9 @@ import pytest
 from tests.golden_data import golden
 from tests.programs import assert_one_line_error, assert_success, run_here, run_program
 from tests.test_transformers_conversion import save_odd_model, to_transformers
+from tests.theirs import needs_transformers, theirs
 
-transformers = pytest.importorskip("transformers")
+pytestmark = needs_transformers
 
 MODULE = "bert_clinical.fill_mask"
 TEXT = "The patient was [MASK] to the ICU."
@@ -32,9 +33,7 @@ def checkpoint_folder(tmp_path_factory) -> Path:
 
 
 def lines_of_pipeline(folder: Path, text: str, top_k: int) -> list[str]:
-    fill = transformers.pipeline("fill-mask", model=str(folder), tokenizer=str(folder))
-    pieces = fill.tokenizer.convert_ids_to_tokens
-    return [f"{a['score']:.4f}  {pieces(a['token'])}" for a in fill(text, top_k=top_k)]
+    return [f"{score:.4f}  {piece}" for score, piece in theirs("fill_mask", folder, text, top_k)]
 
 
 def test_pieces_and_probabilities_are_those_of_transformers(folder):

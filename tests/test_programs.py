@@ -12,6 +12,7 @@ import pytest
 
 from tests.golden_data import SHARED_NOTES
 from tests.programs import assert_success, run_program
+from tests.theirs import needs_transformers, theirs
 
 # A word that stands in the notes and must stand in nothing that a program says about them.
 PLANTED = "Quixzandorph"
@@ -97,31 +98,20 @@ def run_chain(folder: Path, notes: Path, *, category: str, slug: str, **format_f
 
 
 def check_result(chain: Chain) -> None:
-    """The transformers folder gives, in torch, what our model gives for the same checkpoint."""
-    import torch
-    from transformers import AutoModelForPreTraining, AutoTokenizer
-
+    """transformers loads the folder whole, and the weights that came back are the trained ones."""
     from bert_clinical import checkpoint
     from bert_clinical.tokenization import FullTokenizer
 
     outputs = chain.outputs
-    tokenizer = AutoTokenizer.from_pretrained(outputs["transformers"])
-    model, loading = AutoModelForPreTraining.from_pretrained(
-        outputs["transformers"], output_loading_info=True
-    )
+    loading = theirs("loading", outputs["transformers"], "AutoModelForPreTraining")
     assert not loading["missing_keys"]
     assert not loading["unexpected_keys"]
     full = FullTokenizer(str(outputs["vocab"]), do_lower_case=False)
     lines = [line for line in outputs["text"].read_text().splitlines() if line][:50]
-    for line in lines:
-        ids = tokenizer(line, add_special_tokens=False)["input_ids"]
+    answer = theirs("tokenize", outputs["transformers"], lines, add_special_tokens=False)
+    for line, ids in zip(lines, answer["input_ids"], strict=True):
         assert ids == full.convert_tokens_to_ids(full.tokenize(line))
-    batch = tokenizer(
-        lines, padding=True, truncation=True, max_length=MAX_SEQ_LENGTH, return_tensors="pt"
-    )
-    with torch.no_grad():
-        answer = model(**batch)
-    assert np.isfinite(answer.prediction_logits.numpy()).all()
+    assert theirs("answers_are_finite", outputs["transformers"], lines, MAX_SEQ_LENGTH)
 
     trained = checkpoint.read_tensors(checkpoint.resolve_checkpoint(str(outputs["model"])))
     back = checkpoint.read_tensors(checkpoint.resolve_checkpoint(str(outputs["back"])))
@@ -148,6 +138,7 @@ def check_privacy(chain: Chain, *, planted_in_text: bool = True) -> None:
             assert PLANTED.lower().encode() not in path.read_bytes().lower(), path
 
 
+@needs_transformers
 @pytest.mark.slow
 def test_chain_on_generated_notes(tmp_path: Path) -> None:
     notes = tmp_path / "NOTEEVENTS.csv"
@@ -170,6 +161,7 @@ def test_chain_on_generated_notes(tmp_path: Path) -> None:
     check_privacy(chain)
 
 
+@needs_transformers
 @pytest.mark.slow
 @pytest.mark.skipif(
     not SHARED_NOTES.exists(), reason="the ACI-Bench notes do not lie beside the project"

@@ -20,6 +20,7 @@ from tests.fine_tuning_data import (
 )
 from tests.golden_data import golden
 from tests.programs import assert_success, exit_status_here, run_program
+from tests.theirs import needs_transformers, theirs
 
 SETTINGS = {
     "task_name": "MedNLI", "max_seq_length": 48, "learning_rate": 3e-4, "train_batch_size": 8,
@@ -65,19 +66,16 @@ def test_learns_the_task(trained: Path) -> None:
     assert supports == {name: labels.count(name) for name in results["labels"]}
 
 
+@needs_transformers
 def test_the_pipeline_gives_the_same_answers(trained: Path) -> None:
-    from transformers import pipeline
-
-    classify = pipeline("text-classification", model=str(trained), top_k=None)
     rows = entailment_rows(40, 2)
-    answers = classify([{"text": r["sentence1"], "text_pair": r["sentence2"]} for r in rows])
+    answers = theirs("classify", trained, [(row["sentence1"], row["sentence2"]) for row in rows])
     written = np.loadtxt(trained / "test_results.tsv", delimiter="\t")
     assert written.shape == (40, 3)
     labels = results_of(trained)["labels"]
     predictions = (trained / "test_predictions.tsv").read_text().splitlines()
     assert predictions[0] == "id\tlabel"
-    for row, answer, values, line in zip(rows, answers, written, predictions[1:], strict=True):
-        scores = {entry["label"]: entry["score"] for entry in answer}
+    for row, scores, values, line in zip(rows, answers, written, predictions[1:], strict=True):
         np.testing.assert_allclose([scores[label] for label in labels], values, atol=1e-5)
         assert line == f"{row['pairID']}\t{labels[int(values.argmax())]}"
 

@@ -12,6 +12,7 @@ from bert_clinical import ner_data
 from bert_clinical.scores import entity_scores
 from tests.fine_tuning_data import PLANTED, from_checkpoint, results_of, write_conll
 from tests.programs import assert_success, exit_status_here, run_program
+from tests.theirs import needs_transformers, theirs
 
 SETTINGS = {
     "task_name": "i2b2_2010", "max_seq_length": 48, "learning_rate": 1e-3, "train_batch_size": 8,
@@ -65,20 +66,19 @@ def test_predictions_are_aligned_to_the_input(trained: Path, data: Path, part: s
     assert overall.f1 == pytest.approx(results_of(trained)[f"{prefix}_f"])
 
 
+@needs_transformers
 def test_the_pipeline_gives_the_same_answers(trained: Path, data: Path) -> None:
-    from transformers import pipeline
-
-    find = pipeline("ner", model=str(trained), aggregation_strategy="first")
     sentences = ner_data.read_sentences(data / "test.tsv", labelled=True)
     predicted = (trained / "test_predictions.txt").read_text().splitlines()
-    assert find.model.config.id2label == dict(enumerate(LABELS))
+    assert theirs("labels", trained) == dict(enumerate(LABELS))
+    texts = [" ".join(sentence.words) for sentence in sentences]
+    lengths = map(len, theirs("tokenize", trained, texts)["input_ids"])
+    answers = theirs("find_entities", trained, texts)
     seen = 0
-    for sentence in sentences:
-        if len(find.tokenizer(" ".join(sentence.words))["input_ids"]) > SETTINGS["max_seq_length"]:
+    for sentence, length, found in zip(sentences, lengths, answers, strict=True):
+        if length > SETTINGS["max_seq_length"]:
             continue
         seen += 1
-        found = [(entity["entity_group"], entity["word"]) for entity in
-                 find(" ".join(sentence.words))]  # fmt: skip
         labels = [predicted[line - 1] for line in sentence.lines]
         expected, words = [], []
         for word, label in zip([*sentence.words, ""], [*labels, "O"], strict=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +25,9 @@ from bert_clinical.transformers_tokenizer import (
 from bert_clinical.variable_names import HEADS
 from data_prep.program import UsageError, UserError
 from tests.golden_data import SHARED_NOTES, golden
+from tests.theirs import needs_transformers, theirs
 
-transformers = pytest.importorskip("transformers")
-torch = pytest.importorskip("torch")
+pytestmark = needs_transformers
 
 CONFIG = golden("model/bert_config.json")
 VOCAB = golden("vocab_cased.txt")
@@ -67,26 +66,9 @@ def odd_vocabulary() -> list[str]:
 
 def save_odd_model(folder: Path, kind: str = "BertForPreTraining", **settings) -> Path:
     """Saves a random model of odd sizes as transformers does."""
-    torch.manual_seed(7)
-    config = transformers.BertConfig(**{**ODD, "initializer_range": 0.3, **settings})
-    model = getattr(transformers, kind)(config)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() == 1:
-                weight.add_(torch.randn_like(weight) * 0.1)
-    model.save_pretrained(folder)
+    theirs("save_model", folder, kind, {**ODD, "initializer_range": 0.3, **settings})
     write_tokenizer(folder, odd_vocabulary(), do_lower_case=True, max_length=41)
     return folder
-
-
-def rewrite_as_torch(folder: Path) -> dict:
-    """Puts `pytorch_model.bin` in the place of safetensors; returns its tensors."""
-    from safetensors.torch import load_file
-
-    weights = load_file(folder / "model.safetensors")
-    torch.save(weights, folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-    return weights
 
 
 @pytest.fixture(scope="module")
@@ -107,29 +89,28 @@ def either(request) -> Path:
 
 @pytest.mark.parametrize("kind", ["AutoModel", "BertForPreTraining", "BertForMaskedLM"])
 def test_transformers_finds_every_weight(either, kind):
-    model, info = getattr(transformers, kind).from_pretrained(either, output_loading_info=True)
+    info = theirs("loading", either, kind)
     assert not info["missing_keys"] and not info["mismatched_keys"]
     if kind == "BertForPreTraining":
         assert not info["unexpected_keys"]
-    assert model.config.hidden_act == "gelu_new"
-    assert model.config.architectures == ["BertForPreTraining"]
-    assert model.dtype == torch.float32
+    assert info["hidden_act"] == "gelu_new"
+    assert info["architectures"] == ["BertForPreTraining"]
+    assert info["dtype"] == "float32"
 
 
 def test_outputs_are_the_originals(either):
     answers = np.load(golden("forward.npz"))
-    model = transformers.AutoModel.from_pretrained(either).eval()
-    with torch.no_grad():
-        output = model(
-            input_ids=torch.tensor(answers["input_ids"], dtype=torch.long),
-            attention_mask=torch.tensor(answers["input_mask"], dtype=torch.long),
-            token_type_ids=torch.tensor(answers["segment_ids"], dtype=torch.long),
-        )
+    batch = {
+        "input_ids": answers["input_ids"],
+        "attention_mask": answers["input_mask"],
+        "token_type_ids": answers["segment_ids"],
+    }
+    [output] = theirs("encode", either, [batch])
     for found, name in (
-        (output.last_hidden_state, "sequence_output"),
-        (output.pooler_output, "pooled_output"),
+        (output["hidden_states"][-1], "sequence_output"),
+        (output["pooled_output"], "pooled_output"),
     ):
-        np.testing.assert_allclose(found.numpy(), answers[name], rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(found, answers[name], rtol=0, atol=TOLERANCE)
 
 
 def test_moments_never_become_weights(converted, bertadam):
@@ -141,10 +122,11 @@ def test_fill_mask_pipeline_agrees_with_our_head(converted):
     from bert_clinical.conversion_check import tensorflow_outputs
     from bert_clinical.transformers_conversion import WrittenModel
 
-    fill = transformers.pipeline("fill-mask", model=str(converted), tokenizer=str(converted))
-    answers = fill("The patient was [MASK].", top_k=5)
+    text = "The patient was [MASK]."
+    answers = theirs("fill_mask", converted, text, 5)
     assert len(answers) == 5
-    ids = fill.tokenizer("The patient was [MASK].")["input_ids"]
+    [ids] = theirs("tokenize", converted, [text])["input_ids"]
+    tokens = read_vocabulary(VOCAB, 1000)
     prefix = str(golden("init") / "bert_model.ckpt")
     config = BertConfig.from_json_file(CONFIG)
     match = checkpoint.Match(found=tuple(checkpoint.tensor_shapes(prefix)))
@@ -155,15 +137,15 @@ def test_fill_mask_pipeline_agrees_with_our_head(converted):
         "segment_ids": np.zeros((1, len(ids)), np.int32),
     }
     logits = tensorflow_outputs(written, batch)["masked LM logits"]
-    logits = logits[ids.index(fill.tokenizer.mask_token_id)]
-    assert [answer["token"] for answer in answers] == list(np.argsort(-logits)[:5])
+    logits = logits[ids.index(tokens.index("[MASK]"))]
+    assert [piece for _, piece in answers] == [tokens[i] for i in np.argsort(-logits)[:5]]
 
 
 @pytest.mark.parametrize("gelu", ["tanh", "erf"])
 def test_the_form_of_gelu_is_kept(tmp_path, gelu):
     folder = to_transformers(golden("init"), tmp_path / "to", gelu=gelu)
-    config = transformers.AutoConfig.from_pretrained(folder)
-    assert config.hidden_act == {"tanh": "gelu_new", "erf": "gelu"}[gelu]
+    found = theirs("loading", folder, "AutoModel")["hidden_act"]
+    assert found == {"tanh": "gelu_new", "erf": "gelu"}[gelu]
     convert_from_transformers(transformers_dir=folder, output_dir=tmp_path / "back")
     assert json.loads((tmp_path / "back" / "conversion.json").read_text())["gelu"] == gelu
 
@@ -172,7 +154,7 @@ def test_other_activations_keep_their_names(tmp_path):
     config = BertConfig.from_json_file(CONFIG)
     config.hidden_act = "relu"
     folder = to_transformers(golden("init"), tmp_path / "to", config=config)
-    assert transformers.AutoConfig.from_pretrained(folder).hidden_act == "relu"
+    assert theirs("loading", folder, "AutoModel")["hidden_act"] == "relu"
 
 
 def test_round_trip_is_bit_for_bit(either, tmp_path):
@@ -191,9 +173,9 @@ def test_round_trip_is_bit_for_bit(either, tmp_path):
 @pytest.mark.parametrize("torch_format", [False, True], ids=["safetensors", "bin"])
 def test_a_model_of_transformers_goes_there_and_back(tmp_path, torch_format):
     folder = save_odd_model(tmp_path / "theirs")
-    model = transformers.BertForPreTraining.from_pretrained(folder)
+    before = theirs("state", folder, "BertForPreTraining")
     if torch_format:
-        rewrite_as_torch(folder)
+        theirs("save_as_torch", folder)
     convert_from_transformers(transformers_dir=folder, output_dir=tmp_path / "ours")
     config = BertConfig.from_json_file(tmp_path / "ours" / "bert_config.json")
     back = to_transformers(
@@ -204,49 +186,48 @@ def test_a_model_of_transformers_goes_there_and_back(tmp_path, torch_format):
         do_lower_case=True,
         gelu="erf",
     )
-    again = transformers.BertForPreTraining.from_pretrained(back)
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
+    after = theirs("state", back, "BertForPreTraining")
+    assert list(after) == list(before)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)
 
 
 def test_names_of_2019_are_understood(tmp_path):
     """gamma and beta, no prefix-free encoder, a stored decoder and position_ids."""
     folder = save_odd_model(tmp_path / "theirs")
-    weights = rewrite_as_torch(folder)
-    old = {
-        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
-            "LayerNorm.bias", "LayerNorm.beta"
-        ): value
-        for name, value in weights.items()
+    weights = theirs("state", folder, "BertForPreTraining")
+    changes = {
+        "cls.predictions.decoder.weight": weights["bert.embeddings.word_embeddings.weight"],
+        "bert.embeddings.position_ids": np.arange(41)[None],
     }
-    old["cls.predictions.decoder.weight"] = weights["bert.embeddings.word_embeddings.weight"]
-    old["bert.embeddings.position_ids"] = torch.arange(41)[None]
-    torch.save(old, folder / "pytorch_model.bin")
+    for name, value in weights.items():
+        if "LayerNorm" in name:
+            new = name.replace(".weight", ".gamma").replace(".bias", ".beta")
+            changes |= {name: None, new: value}
+    theirs("save_as_torch", folder, changes)
     convert_from_transformers(transformers_dir=folder, output_dir=tmp_path / "ours")
     tensors = checkpoint.read_tensors(str(tmp_path / "ours" / "bert_model.ckpt"))
     np.testing.assert_array_equal(
         tensors["bert/encoder/layer_2/output/LayerNorm/gamma"],
-        weights["bert.encoder.layer.2.output.LayerNorm.weight"].numpy(),
+        weights["bert.encoder.layer.2.output.LayerNorm.weight"],
     )
 
 
 def test_a_bare_encoder_in_half_precision_and_shards(tmp_path):
     folder = save_odd_model(tmp_path / "theirs", "BertModel")
-    model = transformers.BertModel.from_pretrained(folder).to(torch.bfloat16)
-    shutil.rmtree(folder)
-    model.save_pretrained(folder, max_shard_size="8KB")
+    theirs("save_again", folder, "BertModel", "bfloat16", "8KB")
     assert (folder / INDEX_FILE).is_file()
-    write_tokenizer(folder, odd_vocabulary(), do_lower_case=True, max_length=41)
     (folder / "vocab.txt").unlink()
+    weights = theirs("state", folder, "BertModel")
     convert_from_transformers(transformers_dir=folder, output_dir=tmp_path / "ours")
     tensors = checkpoint.read_tensors(str(tmp_path / "ours" / "bert_model.ckpt"))
     assert not any(name.startswith(HEADS) for name in tensors)
-    kernel = model.encoder.layer[1].intermediate.dense.weight.T
+    kernel = weights["encoder.layer.1.intermediate.dense.weight"].T
     for name, value in (
-        ("bert/embeddings/word_embeddings", model.embeddings.word_embeddings.weight),
+        ("bert/embeddings/word_embeddings", weights["embeddings.word_embeddings.weight"]),
         ("bert/encoder/layer_1/intermediate/dense/kernel", kernel),
     ):
-        np.testing.assert_array_equal(tensors[name], value.detach().float().numpy())
+        np.testing.assert_array_equal(tensors[name], value)
     assert (tmp_path / "ours" / "vocab.txt").read_text().splitlines() == odd_vocabulary()
 
 
@@ -266,7 +247,7 @@ def test_missing_heads_must_be_allowed(tmp_path, absent, kind):
         to_transformers(tmp_path / "m", tmp_path / "to")
     assert not (tmp_path / "to").exists()
     folder = to_transformers(tmp_path / "m", tmp_path / "to", allow_missing_heads=True)
-    _, info = transformers.AutoModelForPreTraining.from_pretrained(folder, output_loading_info=True)
+    info = theirs("loading", folder, "AutoModelForPreTraining")
     assert json.loads((folder / "config.json").read_text())["architectures"] == [kind]
     groups = tuple(group.replace("/", ".") for group in absent)
     assert all(name.startswith(groups) for name in info["missing_keys"])
@@ -286,14 +267,14 @@ def test_half_precision_and_shards(tmp_path, dtype):
     )
     index = json.loads((folder / INDEX_FILE).read_text())
     assert len(set(index["weight_map"].values())) > 2
-    model, info = transformers.BertForPreTraining.from_pretrained(folder, output_loading_info=True)
+    info = theirs("loading", folder, "BertForPreTraining")
     assert not info["missing_keys"] and not info["unexpected_keys"]
-    assert model.dtype == getattr(torch, dtype)
+    assert info["dtype"] == dtype
     weight = checkpoint.read_tensors(str(golden("init") / "bert_model.ckpt"))[
         "bert/embeddings/word_embeddings"
     ]
-    expected = torch.tensor(weight).to(model.dtype)
-    assert torch.equal(model.bert.embeddings.word_embeddings.weight, expected)
+    found = theirs("state", folder, "BertForPreTraining")["bert.embeddings.word_embeddings.weight"]
+    np.testing.assert_array_equal(found, theirs("rounded", weight, dtype))
 
 
 @pytest.mark.parametrize(
@@ -367,11 +348,11 @@ def is_known_kind(text: str) -> bool:
 def test_tokenizer_gives_the_originals_ids(tmp_path, vocab, lower):
     path = golden(f"vocab_{vocab}.txt")
     write_tokenizer(tmp_path, read_vocabulary(path, 1000), do_lower_case=lower, max_length=128)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert (tokenizer.do_lower_case, tokenizer.model_max_length) == (lower, 128)
+    rows = golden_texts(lower)
+    answer = theirs("tokenize", tmp_path, [text for text, _ in rows], add_special_tokens=False)
+    assert (answer["do_lower_case"], answer["model_max_length"]) == (lower, 128)
     same = 0
-    for text, ids in golden_texts(lower):
-        found = tokenizer(text, add_special_tokens=False)["input_ids"]
+    for (text, ids), found in zip(rows, answer["input_ids"], strict=True):
         assert found == ids or is_known_kind(text)
         same += found == ids
     assert same > 500
@@ -385,16 +366,16 @@ def test_tokenizer_gives_our_ids_on_clinical_notes(tmp_path, vocab, lower):
 
     path = golden(f"vocab_{vocab}.txt")
     write_tokenizer(tmp_path, read_vocabulary(path, 1000), do_lower_case=lower, max_length=128)
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     ours = FullTokenizer(path, do_lower_case=lower)
-    texts = pd.read_csv(SHARED_NOTES)
-    texts.columns = texts.columns.str.upper()
+    notes = pd.read_csv(SHARED_NOTES)
+    notes.columns = notes.columns.str.upper()
+    texts = notes["TEXT"].head(60).tolist()
+    answer = theirs("tokenize", tmp_path, texts, add_special_tokens=False)
     capitals = 0
-    for text in texts["TEXT"].head(60):
+    for text, found in zip(texts, answer["input_ids"], strict=True):
         assert not is_known_kind(text)
         tokens = ours.tokenize(text)
         capitals += sum(token != token.lower() for token in tokens)
-        found = theirs(text, add_special_tokens=False)["input_ids"]
         assert found == ours.convert_tokens_to_ids(tokens)
     assert (capitals > 1000) == (not lower)
 
@@ -425,22 +406,21 @@ def test_a_real_model_from_the_package_index(tmp_path):
     convert_from_transformers(transformers_dir=folder, output_dir=tmp_path / "ours")
     config = BertConfig.from_json_file(tmp_path / "ours" / "bert_config.json")
     prefix = checkpoint.resolve_checkpoint(tmp_path / "ours")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     texts = ["The patient was admitted with chest pain.", "Mild hypertension; no edema, BP 128/80."]
-    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    answer = theirs("tokenize", folder, texts, padding=True)
+    batch = {name: np.array(answer[name]) for name in ("input_ids", "attention_mask")}
     ours = FullTokenizer(tmp_path / "ours" / "vocab.txt", do_lower_case=True)
     for text, ids in zip(texts, batch["input_ids"].tolist(), strict=True):
         tokens = ["[CLS]", *ours.tokenize(text), "[SEP]"]
         assert ours.convert_tokens_to_ids(tokens) == ids[: len(tokens)]
-    model = transformers.AutoModel.from_pretrained(folder).eval()
-    with torch.no_grad():
-        expected = model(**batch, output_hidden_states=True)
+    [expected] = theirs("encode", folder, [batch])
     found = BertModel(config, gelu="erf")(
         {name: tf.constant(value) for name, value in checkpoint.read_tensors(prefix).items()},
-        *(tf.constant(batch[name].numpy(), tf.int32) for name in ("input_ids", "attention_mask")),
+        *(tf.constant(batch[name], tf.int32) for name in ("input_ids", "attention_mask")),
     )
-    for ours_layer, theirs in zip(
-        found.all_encoder_layers, expected.hidden_states[1:], strict=True
-    ):
-        np.testing.assert_allclose(ours_layer, theirs, rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(found.pooled_output, expected.pooler_output, rtol=0, atol=TOLERANCE)
+    layers = zip(found.all_encoder_layers, expected["hidden_states"][1:], strict=True)
+    for our_layer, their_layer in layers:
+        np.testing.assert_allclose(our_layer, their_layer, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        found.pooled_output, expected["pooled_output"], rtol=0, atol=TOLERANCE
+    )

@@ -4,13 +4,15 @@
     python -m tests.benchmarks.convert_to_transformers --with_slots --layers=4
 
 Each conversion runs in a process of its own that imports TensorFlow first; time and peak memory are
-counted from there to its end. Memory is given as a multiple of the converted tensors' size.
+counted from there to its end. Memory is given as a multiple of the converted tensors' size; the
+check in PyTorch runs in a further process, whose peak is given beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -74,6 +76,7 @@ def child(arguments: list[str]) -> None:
                 "wall": time.perf_counter() - wall,
                 "cpu": time.process_time() - cpu,
                 "bytes": memory("VmHWM") - before,
+                "pytorch_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
             }
         )
     )
@@ -95,6 +98,11 @@ def measure(folder: Path, size: int, label: str, *flags: str) -> None:
     print(
         f"{label:34} {found['wall']:6.2f} s wall {found['cpu']:6.2f} s CPU  memory "
         f"{found['bytes'] / size:4.2f} × the tensors ({found['bytes'] / 1e6:,.0f} MB)"
+        + (
+            f", PyTorch's process {found['pytorch_bytes'] / 1e6:,.0f} MB"
+            if "--verify" in flags
+            else ""
+        )
     )
 
 

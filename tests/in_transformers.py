@@ -1,0 +1,190 @@
+"""What tests ask transformers, as functions of paths and arrays that answer with arrays.
+
+They run in a process without TensorFlow: call them through `tests.theirs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bert_clinical.in_pytorch import quiet_transformers
+
+TORCH_FILE = "pytorch_model.bin"
+
+
+def save_model(folder: Path, kind: str, settings: Mapping[str, Any]) -> None:
+    """Saves a random model as transformers does; biases and scales are no round numbers."""
+    torch, transformers = quiet_transformers()
+    torch.manual_seed(7)
+    model = getattr(transformers, kind)(transformers.BertConfig(**settings))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 1:
+                weight.add_(torch.randn_like(weight) * 0.1)
+    model.save_pretrained(folder)
+
+
+def save_again(folder: Path, kind: str, dtype: str, max_shard_size: str) -> None:
+    """Saves a folder's model once more, in another type and in shards."""
+    torch, transformers = quiet_transformers()
+    model = getattr(transformers, kind).from_pretrained(folder).to(getattr(torch, dtype))
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+
+
+def save_as_torch(
+    folder: Path, changes: Mapping[str, np.ndarray | None] | None = None
+) -> dict[str, np.ndarray]:
+    """Puts `pytorch_model.bin` in the place of safetensors; returns what it held.
+
+    Args:
+      folder: the model.
+      changes: tensors that are put in, or left out where None.
+    """
+    torch, _ = quiet_transformers()
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / "model.safetensors")
+    kept = dict(weights)
+    for name, value in (changes or {}).items():
+        if value is None:
+            del kept[name]
+        else:
+            kept[name] = torch.tensor(value)
+    torch.save(kept, folder / TORCH_FILE)
+    (folder / "model.safetensors").unlink()
+    return {name: value.numpy() for name, value in weights.items()}
+
+
+class Harmful:
+    """A pickle that would run code."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("harm",))
+
+
+def save_harmful(folder: Path) -> None:
+    """Saves a pickle that would run code in the place of weights."""
+    torch, _ = quiet_transformers()
+    torch.save({"x": Harmful()}, folder / TORCH_FILE)
+
+
+def loading(folder: Path, kind: str) -> dict[str, Any]:
+    """Returns what transformers says of a folder that it loads as the class `kind`."""
+    _, transformers = quiet_transformers()
+    model, info = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
+    return {
+        **{name: sorted(map(str, names)) for name, names in info.items()},
+        "hidden_act": model.config.hidden_act,
+        "architectures": model.config.architectures,
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def state(folder: Path, kind: str) -> dict[str, np.ndarray]:
+    """Returns a model's tensors by their names, as float32."""
+    _, transformers = quiet_transformers()
+    model = getattr(transformers, kind).from_pretrained(folder)
+    return {name: value.float().numpy() for name, value in model.state_dict().items()}
+
+
+def rounded(value: np.ndarray, dtype: str) -> np.ndarray:
+    """Returns float32 numbers as PyTorch rounds them to a type."""
+    torch, _ = quiet_transformers()
+    return torch.tensor(value).to(getattr(torch, dtype)).float().numpy()
+
+
+def encode(
+    folder: Path, batches: Sequence[Mapping[str, np.ndarray]], pooler: bool = True
+) -> list[dict[str, np.ndarray]]:
+    """Returns the hidden states [layers + 1, B, S, H] and the pooled output of each batch.
+
+    Args:
+      folder: the model.
+      batches: integer [B, S] `input_ids`, and `attention_mask` and `token_type_ids` if any.
+      pooler: whether the folder holds one.
+    """
+    torch, transformers = quiet_transformers()
+    settings = {} if pooler else {"add_pooling_layer": False}
+    model = transformers.BertModel.from_pretrained(folder, **settings).eval()
+    answers = []
+    with torch.no_grad():
+        for batch in batches:
+            inputs = {name: torch.tensor(value).long() for name, value in batch.items()}
+            output = model(**inputs, output_hidden_states=True)
+            answer = {"hidden_states": torch.stack(output.hidden_states).numpy()}
+            if pooler:
+                answer["pooled_output"] = output.pooler_output.numpy()
+            answers.append(answer)
+    return answers
+
+
+def tokenize(folder: Path, texts: Sequence[Any], **settings: Any) -> dict[str, Any]:
+    """Returns a folder's tokenizer's answer for texts or pairs, as lists, and what it is."""
+    _, transformers = quiet_transformers()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    return {
+        **tokenizer(list(texts), **settings),
+        "do_lower_case": tokenizer.do_lower_case,
+        "model_max_length": tokenizer.model_max_length,
+    }
+
+
+def fill_mask(folder: Path, text: str, top_k: int) -> list[tuple[float, str]]:
+    """Returns probabilities and WordPieces of the fill-mask pipeline, the likeliest first."""
+    _, transformers = quiet_transformers()
+    fill = transformers.pipeline("fill-mask", model=str(folder), tokenizer=str(folder))
+    pieces = fill.tokenizer.convert_ids_to_tokens
+    return [(answer["score"], pieces(answer["token"])) for answer in fill(text, top_k=top_k)]
+
+
+def classify(folder: Path, pairs: Sequence[tuple[str, str]]) -> list[dict[str, float]]:
+    """Returns each label's score for pairs of texts, by the text-classification pipeline."""
+    _, transformers = quiet_transformers()
+    pipeline = transformers.pipeline("text-classification", model=str(folder), top_k=None)
+    answers = pipeline([{"text": first, "text_pair": second} for first, second in pairs])
+    return [{entry["label"]: entry["score"] for entry in answer} for answer in answers]
+
+
+def find_entities(folder: Path, texts: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Returns each text's entities, label and words, by the ner pipeline."""
+    _, transformers = quiet_transformers()
+    pipeline = transformers.pipeline("ner", model=str(folder), aggregation_strategy="first")
+    return [
+        [(entity["entity_group"], entity["word"]) for entity in pipeline(text)] for text in texts
+    ]
+
+
+def labels(folder: Path) -> dict[int, str]:
+    """Returns the labels that a folder's config names."""
+    _, transformers = quiet_transformers()
+    return dict(transformers.AutoConfig.from_pretrained(folder).id2label)
+
+
+def loss_and_gradients(
+    folder: Path, kind: str, batch: Mapping[str, np.ndarray], label_ids: np.ndarray
+) -> tuple[float, dict[str, np.ndarray], dict[str, Any]]:
+    """Returns a batch's loss, its gradients by the parameters' names, and what loading said."""
+    torch, transformers = quiet_transformers()
+    model, info = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
+    inputs = {name: torch.tensor(value).long() for name, value in batch.items()}
+    loss = model.eval()(**inputs, labels=torch.tensor(label_ids).long()).loss
+    loss.backward()
+    gradients = {name: value.grad.numpy() for name, value in model.named_parameters()}
+    return loss.item(), gradients, {name: sorted(map(str, keys)) for name, keys in info.items()}
+
+
+def answers_are_finite(folder: Path, texts: Sequence[str], max_length: int) -> bool:
+    """Tells whether a pretraining model's predictions for texts are all numbers."""
+    torch, transformers = quiet_transformers()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForPreTraining.from_pretrained(folder)
+    batch = tokenizer(
+        list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt"
+    )
+    with torch.no_grad():
+        return bool(torch.isfinite(model(**batch).prediction_logits).all())
