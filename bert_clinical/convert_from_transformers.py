@@ -12,10 +12,10 @@ from pathlib import Path
 
 from absl import flags
 
-from bert_clinical.output_folder import require_replaceable
-from bert_clinical.transformers_conversion import FROM_TRANSFORMERS, convert_from_transformers
-from data_prep import program
-from data_prep.program import ProgramFlags, UserError
+from bert_clinical.conversion.convert import FROM_TRANSFORMERS, convert_from_transformers
+from data_prep.common import program
+from data_prep.common.output_folder import require_replaceable
+from data_prep.common.program import ProgramFlags, UserError
 
 _log = logging.getLogger(__name__)
 

@@ -14,20 +14,20 @@ from pathlib import Path
 
 from absl import flags
 
-from bert_clinical import pytorch_process
-from bert_clinical.bert_config import BertConfig
-from bert_clinical.checkpoint import resolve_checkpoint
-from bert_clinical.output_folder import require_replaceable
-from bert_clinical.recorded_training import require_recorded_gelu, require_recorded_vocabulary
-from bert_clinical.safetensors_files import DTYPES, parse_size
-from bert_clinical.transformers_conversion import (
+from bert_clinical.conversion.convert import (
     TO_TRANSFORMERS,
     convert_to_transformers,
     read_conversion,
 )
-from bert_clinical.transformers_tokenizer import read_vocabulary, require_matching_case
-from data_prep import program
-from data_prep.program import ProgramFlags, UsageError, require_readable_file
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.weights import pytorch_process
+from bert_clinical.weights.checkpoint import resolve_checkpoint
+from bert_clinical.weights.provenance import require_recorded_gelu, require_recorded_vocabulary
+from bert_clinical.weights.safetensors_files import DTYPES, parse_size
+from bert_clinical.weights.transformers_tokenizer import read_vocabulary, require_matching_case
+from data_prep.common import program
+from data_prep.common.output_folder import require_replaceable
+from data_prep.common.program import ProgramFlags, UsageError, require_readable_file
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +96,8 @@ def define_flags(values: ProgramFlags) -> None:
 
 def main(values: ProgramFlags) -> None:
     """Checks the flags and the small files, then converts."""
-    from bert_clinical import conversion_check, model_card
+    from bert_clinical.conversion import model_card
+    from bert_clinical.conversion import verify as conversion_check
 
     if values.verify_only and values.verify is False:
         raise UsageError("--verify_only and --noverify contradict each other; give one of them")

@@ -19,8 +19,9 @@ from typing import Any
 
 from absl import flags
 
-from data_prep import beam_flags, program
-from data_prep.program import ProgramFlags, UsageError, UserError
+from data_prep.beam import flags as beam_flags
+from data_prep.common import program
+from data_prep.common.program import ProgramFlags, UsageError, UserError
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ def define_flags(values: ProgramFlags) -> None:
 
 def main(values: ProgramFlags) -> None:
     """Checks the flags and the files, then makes the examples."""
-    from bert_clinical.pretraining_settings import InstanceSettings
+    from bert_clinical.instances.settings import InstanceSettings
 
     settings = InstanceSettings(
         max_seq_length=values.max_seq_length,
@@ -122,7 +123,7 @@ def main(values: ProgramFlags) -> None:
     beam_flags.require_no_stray_options(values)
     if values.runner is not None:
         _require_what_runners_do(values)
-        from bert_clinical import beam_shards
+        from bert_clinical.instances import beam as beam_shards
 
         descriptions = beam_shards.make_shards(
             input_patterns=values.input_file,
@@ -185,8 +186,8 @@ def create_pretraining_data(
     Raises:
       UserError: an input or the vocabulary cannot be used, or an output would overwrite one.
     """
-    from bert_clinical.pretraining_data import PretrainingDataMaker
-    from bert_clinical.pretraining_shards import make_shards, plan_shards
+    from bert_clinical.instances.shards import make_shards, plan_shards
+    from bert_clinical.instances.writer import PretrainingDataMaker
     from bert_clinical.tokenization import require_usable_vocab
 
     shards = [] if output_dir is None else plan_shards(input_files, output_dir)
@@ -229,14 +230,14 @@ def _tell(
     report_file: str | os.PathLike[str] | None,
 ) -> None:
     """Says what was made and writes the report."""
-    from bert_clinical.pretraining_data import summary
+    from bert_clinical.instances.writer import summary
 
     for description in descriptions:
         _log.info("%s:", ", ".join(Path(entry["path"]).name for entry in description["inputs"]))
         for line in summary(description):
             _log.info("  %s", line)
     if report_file is not None:
-        from bert_clinical.pretraining_report import write_report
+        from bert_clinical.instances.report import write_report
 
         write_report(report_file, descriptions)
         _log.info("Report: %s", report_file)

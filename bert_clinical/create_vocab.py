@@ -16,8 +16,8 @@ from pathlib import Path
 
 from absl import flags
 
-from data_prep import program
-from data_prep.program import ProgramFlags, UsageError, UserError
+from data_prep.common import program
+from data_prep.common.program import ProgramFlags, UsageError, UserError
 
 _log = logging.getLogger(__name__)
 
@@ -88,9 +88,9 @@ def create_vocab(
     Raises:
       UserError: the text cannot be read or has no words, or the size is too small for it.
     """
-    from bert_clinical.vocabulary import count_words, learn_vocabulary
-    from data_prep import atomic_files
-    from data_prep.progress import Progress
+    from bert_clinical.wordpieces.learning import count_words, learn_vocabulary
+    from data_prep.common import atomic_files
+    from data_prep.common.progress import Progress
 
     output = Path(output_file)
     if output.is_dir():

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from absl import flags
 
-from bert_clinical.model_flags import (
+from bert_clinical.weights.model_flags import (
     define_checkpoint_flags,
     define_model_dir,
     load_from_model_dir,
 )
-from bert_clinical.output_folder import require_replaceable
-from data_prep import program
-from data_prep.program import ProgramFlags, UserError
+from data_prep.common import program
+from data_prep.common.output_folder import require_replaceable
+from data_prep.common.program import ProgramFlags, UserError
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def main(values: ProgramFlags) -> None:
             f"--max_seq_length is {values.max_seq_length}, but the model takes "
             f"{model.config.max_position_embeddings} positions at most"
         )
-    from bert_clinical.saved_model import export_saved_model, has_pooler
+    from bert_clinical.inference.saved_model import export_saved_model, has_pooler
 
     export_saved_model(
         model=model,

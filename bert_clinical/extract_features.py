@@ -20,8 +20,13 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from bert_clinical.feature_files import VECTOR_SUFFIXES, json_line, row_ids_file, vector_file
-from bert_clinical.model_flags import (
+from bert_clinical.inference.vector_files import (
+    VECTOR_SUFFIXES,
+    json_line,
+    row_ids_file,
+    vector_file,
+)
+from bert_clinical.weights.model_flags import (
     define_checkpoint_options,
     define_model_dir,
     given_case,
@@ -29,14 +34,14 @@ from bert_clinical.model_flags import (
     load_named_checkpoint,
     require_positions,
 )
-from bert_clinical.pretrained_model import PretrainedModel
-from bert_clinical.text_windows import Text, TextEncoder, TextWindows, Window, read_lines
-from data_prep import program
-from data_prep.atomic_files import atomic_write
-from data_prep.note_reader import BadRow, ColumnNames
-from data_prep.note_sources import SUFFIXES, open_file
-from data_prep.program import ProgramFlags, UsageError, UserError, require_readable_file
-from data_prep.progress import Progress
+from bert_clinical.weights.pretrained import PretrainedModel
+from bert_clinical.wordpieces.inputs import Text, TextEncoder, TextWindows, Window, read_lines
+from data_prep.common import program
+from data_prep.common.atomic_files import atomic_write
+from data_prep.common.program import ProgramFlags, UsageError, UserError, require_readable_file
+from data_prep.common.progress import Progress
+from data_prep.notes.csv_source import BadRow, ColumnNames
+from data_prep.notes.sources import SUFFIXES, open_file
 
 _log = logging.getLogger(__name__)
 
@@ -259,7 +264,7 @@ class _Extraction:
     cut_pieces: int = 0
 
     def __post_init__(self) -> None:
-        from bert_clinical.feature_extraction import FeatureExtractor
+        from bert_clinical.inference.vectors import FeatureExtractor
 
         self._extractor = FeatureExtractor(self.model, self.layers, self.values.batch_size)
         self._encoder = TextEncoder(self.model, self.values.max_seq_length)

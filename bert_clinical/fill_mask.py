@@ -13,16 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags
 
-from bert_clinical.model_flags import (
+from bert_clinical.nn.variables import MASKED_LM_HEAD
+from bert_clinical.tokenization import CLS, MASK, SEP
+from bert_clinical.weights.model_flags import (
     define_checkpoint_flags,
     define_model_dir,
     load_from_model_dir,
 )
-from bert_clinical.pretrained_model import PretrainedModel
-from bert_clinical.tokenization import CLS, MASK, SEP
-from bert_clinical.variable_names import MASKED_LM_HEAD
-from data_prep import program
-from data_prep.program import ProgramFlags, UsageError, UserError
+from bert_clinical.weights.pretrained import PretrainedModel
+from data_prep.common import program
+from data_prep.common.program import ProgramFlags, UsageError, UserError
 
 _log = logging.getLogger(__name__)
 
@@ -97,11 +97,11 @@ def _probabilities(
     model: PretrainedModel, ids: Sequence[int], positions: Sequence[int]
 ) -> np.ndarray:
     """Returns float32 [positions, vocab_size]."""
-    from bert_clinical import quiet_tensorflow  # noqa: F401
+    from bert_clinical.nn import tensorflow as quiet_tensorflow  # noqa: F401
     import tensorflow as tf  # isort: skip
 
     from bert_clinical.modeling import BertModel
-    from bert_clinical.pretraining_heads import masked_lm_logits
+    from bert_clinical.nn.heads import masked_lm_logits
 
     weights = {name: tf.constant(value) for name, value in model.weights.items()}
     encoder = BertModel(model.config, gelu=model.gelu)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bert_clinical.bert_config import BertConfig
-from bert_clinical.quiet_tensorflow import tf
-from bert_clinical.tensor_ops import Dropout, dense, gelu_erf, gelu_tanh, layer_norm
-from bert_clinical.variable_names import bert_variable_shapes
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.layers import Dropout, dense, gelu_erf, gelu_tanh, layer_norm
+from bert_clinical.nn.tensorflow import tf
+from bert_clinical.nn.variables import bert_variable_shapes
 
 __all__ = ["BertConfig", "BertModel", "BertOutput", "create_variables", "get_activation"]
 

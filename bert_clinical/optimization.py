@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bert_clinical.quiet_tensorflow import tf
+from bert_clinical.nn.tensorflow import tf
 
 BETA_1 = 0.9
 BETA_2 = 0.999

@@ -14,16 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_clinical import classification_data, task_flags, task_run
-from bert_clinical.classification_data import TASKS
-from bert_clinical.pretrained_model import PretrainedModel
-from bert_clinical.scores import Score, table_of_scores
-from bert_clinical.task_data import Encoded, TextEncoder
-from bert_clinical.task_flags import Defaults
-from bert_clinical.task_folder import SEQUENCE_CLASSIFICATION
-from bert_clinical.task_run import Measured, Part, Task
-from data_prep import program
-from data_prep.program import ProgramFlags
+from bert_clinical.tasks import classification as classification_data
+from bert_clinical.tasks import flags as task_flags
+from bert_clinical.tasks import run as task_run
+from bert_clinical.tasks.classification import TASKS
+from bert_clinical.tasks.data import Encoded, TextEncoder
+from bert_clinical.tasks.flags import Defaults
+from bert_clinical.tasks.folder import SEQUENCE_CLASSIFICATION
+from bert_clinical.tasks.run import Measured, Part, Task
+from bert_clinical.tasks.scores import Score, table_of_scores
+from bert_clinical.weights.pretrained import PretrainedModel
+from data_prep.common import program
+from data_prep.common.program import ProgramFlags
 
 _DEFAULTS = Defaults(do_lower_case=True, do_train=False, do_predict=False, num_train_epochs=3.0)
 
@@ -86,7 +88,7 @@ class Classification(Task):
         `test_results.tsv` holds each row's probabilities as Google's does; `<part>_predictions.tsv`
         the row's id and label.
         """
-        from bert_clinical.fine_tuning import probabilities
+        from bert_clinical.tasks.training import probabilities
 
         table = np.stack(logits)
         predicted = table.argmax(axis=1)

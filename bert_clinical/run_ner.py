@@ -17,16 +17,18 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from bert_clinical import ner_data, task_flags, task_run
-from bert_clinical.ner_data import TASKS, Window
-from bert_clinical.pretrained_model import PretrainedModel
-from bert_clinical.scores import entity_scores, table_of_scores
-from bert_clinical.task_data import Encoded, TextEncoder
-from bert_clinical.task_flags import Defaults
-from bert_clinical.task_folder import TOKEN_CLASSIFICATION
-from bert_clinical.task_run import Measured, Part, Task
-from data_prep import program
-from data_prep.program import ProgramFlags, UsageError
+from bert_clinical.tasks import entities as ner_data
+from bert_clinical.tasks import flags as task_flags
+from bert_clinical.tasks import run as task_run
+from bert_clinical.tasks.data import Encoded, TextEncoder
+from bert_clinical.tasks.entities import TASKS, Window
+from bert_clinical.tasks.flags import Defaults
+from bert_clinical.tasks.folder import TOKEN_CLASSIFICATION
+from bert_clinical.tasks.run import Measured, Part, Task
+from bert_clinical.tasks.scores import entity_scores, table_of_scores
+from bert_clinical.weights.pretrained import PretrainedModel
+from data_prep.common import program
+from data_prep.common.program import ProgramFlags, UsageError
 
 _log = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ from typing import Any
 
 from absl import flags
 
-from bert_clinical import training_options
-from bert_clinical.bert_config import BertConfig
-from bert_clinical.training_options import TrainingOptions
-from data_prep import atomic_files, program
-from data_prep.program import ProgramFlags, UsageError, UserError
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.pretraining import options as training_options
+from bert_clinical.pretraining.options import TrainingOptions
+from data_prep.common import atomic_files, program
+from data_prep.common.program import ProgramFlags, UsageError, UserError
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def _checked_job(values: ProgramFlags) -> _Job:
     if values.eval_input_file:
         found = program.expand_patterns(values.eval_input_file, "eval_input_file")
         eval_files = [str(path) for path in found]
-    from bert_clinical.data_sidecars import require_fitting_sidecars
+    from bert_clinical.pretraining.data_check import require_fitting_sidecars
 
     sidecars = require_fitting_sidecars(
         dict.fromkeys([*input_files, *eval_files]), options, config, values.bert_config_file
@@ -199,7 +199,8 @@ def _prepare_output_dir(path: str) -> Path:
 
 def _plan(job: _Job) -> int:
     """Prints what a run with these flags would need."""
-    from bert_clinical import devices, memory_plan, record_index
+    from bert_clinical.pretraining import devices, memory_plan
+    from bert_clinical.tfrecords import index as record_index
 
     if job.values.device_memory_gb is not None:
         device_bytes, device = job.values.device_memory_gb * 1e9, "a device"
@@ -215,8 +216,9 @@ def _plan(job: _Job) -> int:
 
 
 def _run(job: _Job) -> int:
-    from bert_clinical import checkpoint, devices
-    from bert_clinical.tensorflow_errors import translated_errors
+    from bert_clinical.pretraining import devices
+    from bert_clinical.pretraining.errors import translated_errors
+    from bert_clinical.weights import checkpoint
 
     with translated_errors(job.options):
         # TensorFlow must know of all workers before it computes anything. With several of them it
@@ -244,7 +246,8 @@ def _train(
     job: _Job, latest: str | None, init_checkpoint: str | None, strategy: Any, stop: Any
 ) -> int:
     """Trains, or goes on from `latest`; returns an exit status."""
-    from bert_clinical import devices, run_record, training
+    from bert_clinical.pretraining import devices, run_record
+    from bert_clinical.pretraining import loop as training
 
     chief = devices.is_chief(strategy)
     cache_folder = job.output_dir if chief else _prepare_output_dir(f"{job.output_dir}/workers")
@@ -283,7 +286,8 @@ def _train(
 
 
 def _evaluate(job: _Job, init_checkpoint: str | None) -> None:
-    from bert_clinical import run_record, training
+    from bert_clinical.pretraining import loop as training
+    from bert_clinical.pretraining import run_record
 
     results = training.evaluate(
         config=job.config, options=job.options, output_dir=job.output_dir,
@@ -297,7 +301,7 @@ def _evaluate(job: _Job, init_checkpoint: str | None) -> None:
 
 
 def _load(job: _Job, files: list[str], cache_folder: Path) -> Any:
-    from bert_clinical.input_pipeline import PretrainingData
+    from bert_clinical.pretraining.batches import PretrainingData
 
     return PretrainingData(
         files,
@@ -311,7 +315,7 @@ def _load(job: _Job, files: list[str], cache_folder: Path) -> Any:
 @contextmanager
 def _stop_on_signals() -> Iterator[Any]:
     """Turns SIGTERM and SIGINT into a stop after the step, while there is a step to finish."""
-    from bert_clinical.training import StopRequest
+    from bert_clinical.pretraining.loop import StopRequest
 
     class Stop(StopRequest):
         armed = False

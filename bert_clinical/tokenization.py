@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_prep.program import UserError
+from data_prep.common.program import UserError
 
 _log = logging.getLogger(__name__)
 

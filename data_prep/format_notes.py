@@ -16,23 +16,20 @@ from pathlib import Path
 
 from absl import flags
 
-from data_prep import (
-    atomic_files,
-    beam_files,
-    beam_flags,
-    manifest,
-    note_reader,
-    note_sources,
-    program,
-    work_shards,
-)
-from data_prep.format_settings import FormatSettings
-from data_prep.note_selection import Survey, describe_categories
-from data_prep.pretraining_text import FormattedBatch, NoteToFormat
-from data_prep.program import ProgramFlags, UsageError
-from data_prep.progress import Progress
-from data_prep.work_shards import WorkFolder, WorkShard
-from data_prep.workers import Workers
+from data_prep.beam import flags as beam_flags
+from data_prep.common import atomic_files, program
+from data_prep.common import files as beam_files
+from data_prep.common.program import ProgramFlags, UsageError
+from data_prep.common.progress import Progress
+from data_prep.common.workers import Workers
+from data_prep.formatting import manifest
+from data_prep.formatting import work_folder as work_shards
+from data_prep.formatting.formatter import FormattedBatch, NoteToFormat
+from data_prep.formatting.selection import Survey, describe_categories
+from data_prep.formatting.settings import FormatSettings
+from data_prep.formatting.work_folder import WorkFolder, WorkShard
+from data_prep.notes import csv_source as note_reader
+from data_prep.notes import sources as note_sources
 
 _log = logging.getLogger(__name__)
 
@@ -174,7 +171,7 @@ def main(values: ProgramFlags) -> None:
         num_shards=values.num_shards,
     )
     if values.runner is not None:
-        from data_prep import beam_format_notes
+        from data_prep.formatting.beam import run as beam_format_notes
 
         beam_format_notes.format_notes(
             input_patterns=values.input_file,
@@ -318,7 +315,7 @@ def _format_shards(
 def _duplicate_finder(deduplicate: str, threshold: float) -> Callable[[str], bool] | None:
     if deduplicate == "none":
         return None
-    from data_prep import deduplication
+    from data_prep.formatting import duplicates as deduplication
 
     if deduplicate == "exact":
         return deduplication.ExactDuplicates().is_duplicate

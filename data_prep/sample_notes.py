@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator
 
 from absl import flags
 
-from data_prep import program, sample_text
-from data_prep.atomic_files import atomic_write
-from data_prep.sample_text import Patient, Writer
+from data_prep.common import program
+from data_prep.common.atomic_files import atomic_write
+from data_prep.synthetic import text as sample_text
+from data_prep.synthetic.text import Patient, Writer
 
 _log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ check_biobert() {
 import sys
 from pathlib import Path
 
-from bert_clinical.bert_config import BertConfig
-from bert_clinical.checkpoint import match_variables, resolve_checkpoint
-from bert_clinical.transformers_tokenizer import read_vocabulary
-from bert_clinical.variable_names import bert_variable_shapes
-from data_prep.program import UserError
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.weights.checkpoint import match_variables, resolve_checkpoint
+from bert_clinical.weights.transformers_tokenizer import read_vocabulary
+from bert_clinical.nn.variables import bert_variable_shapes
+from data_prep.common.program import UserError
 
 folder = Path(sys.argv[1])
 try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT
+from tests.running import ROOT
 
 beam = pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
 

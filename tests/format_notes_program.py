@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import run_here
+from tests.running import run_here
 
 # A word that stands in every note and in nothing that the program says.
 PLANTED = "Quixzandorph"

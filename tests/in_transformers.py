@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bert_clinical.in_pytorch import quiet_transformers
+from bert_clinical.weights.in_pytorch import quiet_transformers
 
 TORCH_FILE = "pytorch_model.bin"
 

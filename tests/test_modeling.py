@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bert_clinical import checkpoint
-from bert_clinical.bert_config import BertConfig
 from bert_clinical.modeling import BertModel, create_variables, get_activation
-from bert_clinical.quiet_tensorflow import tf
-from bert_clinical.tensor_ops import Dropout, gelu_erf, gelu_tanh, layer_norm
-from data_prep.program import UserError
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.layers import Dropout, gelu_erf, gelu_tanh, layer_norm
+from bert_clinical.nn.tensorflow import tf
+from bert_clinical.weights import checkpoint
+from data_prep.common.program import UserError
 from tests.golden_data import golden
 
 ODD = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bert_clinical import optimization
-from bert_clinical.quiet_tensorflow import tf
+from bert_clinical.nn.tensorflow import tf
 
 
 @pytest.mark.parametrize(

@@ -11,23 +11,24 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("bert_clinical", "data_prep")
 # What both packages stand on; everything else of data_prep is out of bert_clinical's reach.
 SHARED = {
-    "data_prep.program",
-    "data_prep.atomic_files",
-    "data_prep.progress",
-    "data_prep.report",
-    "data_prep.workers",
-    "data_prep.compiled",
+    "data_prep.common.output_folder",
+    "data_prep.common.program",
+    "data_prep.common.atomic_files",
+    "data_prep.common.progress",
+    "data_prep.common.html_report",
+    "data_prep.common.workers",
+    "data_prep.common.compiled",
     # The same runners of Beam, told the same way.
-    "data_prep.beam_files",
-    "data_prep.beam_flags",
-    "data_prep.beam_launch",
-    "data_prep.beam_steps",
+    "data_prep.common.files",
+    "data_prep.beam.flags",
+    "data_prep.beam.launch",
+    "data_prep.beam.steps",
     # Vectors of notes are those of the same rows, read with the same care, as the text's.
-    "data_prep.note_reader",
-    "data_prep.note_sources",
+    "data_prep.notes.csv_source",
+    "data_prep.notes.sources",
 }
 HEAVY = ("tensorflow", "tensorflow_text", "spacy", "pandas", "torch", "transformers", "matplotlib")
-LOADS_TENSORFLOW = "bert_clinical.quiet_tensorflow"
+LOADS_TENSORFLOW = "bert_clinical.nn.tensorflow"
 
 
 def modules() -> dict[str, Path]:
@@ -100,13 +101,13 @@ def test_nothing_imports_a_program() -> None:
     ("lower", "uppers"),
     [
         ("bert_clinical.tokenization", {"tfrecord_io", "modeling", "training", "checkpoint"}),
-        ("bert_clinical.pretraining_instances", {"tfrecord_io", "modeling", "training"}),
-        ("bert_clinical.tfrecord_io", {"modeling", "training", "checkpoint", "input_pipeline"}),
+        ("bert_clinical.instances.maker", {"tfrecord_io", "modeling", "training"}),
+        ("bert_clinical.tfrecords.files", {"modeling", "training", "checkpoint", "input_pipeline"}),
         ("bert_clinical.modeling", {"pretraining_heads", "optimization", "training"}),
-        ("bert_clinical.pretraining_heads", {"training", "input_pipeline", "optimization"}),
+        ("bert_clinical.nn.heads", {"training", "input_pipeline", "optimization"}),
         ("bert_clinical.optimization", {"training", "pretraining_heads"}),
-        ("bert_clinical.checkpoint", {"training", "pretraining_heads", "optimization"}),
-        ("bert_clinical.input_pipeline", {"training", "modeling"}),
+        ("bert_clinical.weights.checkpoint", {"training", "pretraining_heads", "optimization"}),
+        ("bert_clinical.pretraining.batches", {"training", "modeling"}),
     ],
 )
 def test_lower_rooms_do_not_import_upper_ones(lower: str, uppers: set[str]) -> None:

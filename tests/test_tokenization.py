@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bert_clinical import tokenization
-from data_prep.program import UserError
+from data_prep.common.program import UserError
 from tests.golden_data import golden
 
 

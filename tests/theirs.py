@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bert_clinical.pytorch_process import PyTorchProcess, is_available
+from bert_clinical.weights.pytorch_process import PyTorchProcess, is_available
 from tests import in_transformers
 
 needs_transformers = pytest.mark.skipif(

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_clinical import checkpoint
-from bert_clinical.bert_config import BertConfig
-from bert_clinical.variable_names import bert_variable_shapes
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.variables import bert_variable_shapes
+from bert_clinical.weights import checkpoint
 
 _CHILD = "--child"
 
@@ -62,9 +62,9 @@ def memory(kind: str) -> int:
 
 def child(arguments: list[str]) -> None:
     """Converts in this process and prints seconds and bytes beyond TensorFlow's import."""
-    from bert_clinical import quiet_tensorflow  # noqa: F401
     from bert_clinical.convert_to_transformers import define_flags, main
-    from data_prep import program
+    from bert_clinical.nn import tensorflow as quiet_tensorflow  # noqa: F401
+    from data_prep.common import program
 
     before = memory("VmRSS")
     wall, cpu = time.perf_counter(), time.process_time()

@@ -33,8 +33,8 @@ PLAIN_WORDS = 40_000
 
 _IN_PROCESS = """
 import json, resource, sys, time
-from bert_clinical.pretraining_data import PretrainingDataMaker
-from bert_clinical.pretraining_settings import InstanceSettings
+from bert_clinical.instances.writer import PretrainingDataMaker
+from bert_clinical.instances.settings import InstanceSettings
 text, vocab, output, dupe, buffer_mb, warm = sys.argv[1:]
 def maker(dupe):
     return PretrainingDataMaker(vocab_file=vocab, do_lower_case=False, show_progress=False,

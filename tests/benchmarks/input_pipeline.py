@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_clinical import tfrecord_io
-from bert_clinical.bert_config import BertConfig
-from bert_clinical.input_pipeline import Batches, PretrainingData
-from bert_clinical.quiet_tensorflow import tf
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.tensorflow import tf
+from bert_clinical.pretraining.batches import Batches, PretrainingData
+from bert_clinical.tfrecords import files as tfrecord_io
 from tests.golden_data import golden
 
 BATCH = 32

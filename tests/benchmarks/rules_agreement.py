@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.sectioning import split_sections
-from data_prep.sentence_splitting import load_splitter
+from data_prep.sentences.splitter import load_splitter
 from tests.golden_data import SHARED_NOTES
 
 

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.deduplication import PERMUTATIONS, Signatures
+from data_prep.formatting.duplicates import PERMUTATIONS, Signatures
 from data_prep.sample_notes import write_sample_notes
 from tests.benchmarks.format_notes import write_archive
 

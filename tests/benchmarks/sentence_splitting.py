@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from data_prep.sample_notes import generate_notes
 from data_prep.sectioning import split_sections
-from data_prep.sentence_splitting import load_splitter
+from data_prep.sentences.splitter import load_splitter
 from tests.golden_data import golden
 from tests.plain_sentences import plain_splitter
 

@@ -28,7 +28,7 @@ def main() -> None:
 
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    from bert_clinical.quiet_tensorflow import tf
+    from bert_clinical.nn.tensorflow import tf
 
     with tempfile.TemporaryDirectory() as folder:
         tf.profiler.experimental.start(folder)

@@ -117,11 +117,11 @@ def ours(
     size: Size, batch: dict[str, np.ndarray], *, jit_compile: bool = False, gelu: str = "erf"
 ) -> Step:
     from bert_clinical import optimization
-    from bert_clinical.bert_config import BertConfig
     from bert_clinical.modeling import create_variables
-    from bert_clinical.precision import LossScale
-    from bert_clinical.pretraining_step import PretrainingModel, StepSettings, TrainingStep
-    from bert_clinical.quiet_tensorflow import tf
+    from bert_clinical.nn.config import BertConfig
+    from bert_clinical.nn.precision import LossScale
+    from bert_clinical.nn.tensorflow import tf
+    from bert_clinical.pretraining.step import PretrainingModel, StepSettings, TrainingStep
 
     config = BertConfig(
         VOCAB, hidden_size=size.hidden, num_hidden_layers=size.layers,

@@ -1,0 +1,4 @@
+"""Between name-based checkpoints and transformers folders, with check and model card.
+
+Stands on nn, weights and wordpieces.
+"""

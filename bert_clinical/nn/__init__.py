@@ -1,0 +1,4 @@
+"""What a model is built of: config, variables, layers, heads, precision, TensorFlow itself.
+
+Stands on modeling alone.
+"""

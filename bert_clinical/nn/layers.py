@@ -1,0 +1,102 @@
+"""The few operations that the encoder and the heads are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from bert_clinical.nn.tensorflow import tf
+
+LAYER_NORM_EPSILON = 1e-12
+
+_TANH_FACTOR = math.sqrt(2.0 / math.pi)
+_CUBE_FACTOR = 0.044715
+
+
+class Dropout:
+    """Dropout whose masks follow from a seed and from the place in the model alone.
+
+    Args:
+      seed: int64 [2], different for every step; None for no dropout at all.
+      part: number of the part of the model; each call within a part draws a mask of its own.
+    """
+
+    _SITES_PER_PART = 16
+
+    def __init__(self, seed: tf.Tensor | None, part: int) -> None:
+        self._seed = seed
+        self._next_site = part * self._SITES_PER_PART
+
+    def __call__(self, value: tf.Tensor, rate: float) -> tf.Tensor:
+        """Returns `value` with a share `rate` of it at 0 and the rest scaled up."""
+        site, self._next_site = self._next_site, self._next_site + 1
+        if self._seed is None or rate == 0:
+            return value
+        seed = self._seed + tf.constant([0, site], tf.int64)
+        draws = tf.random.stateless_uniform(tf.shape(value), seed, alg="philox")
+        return tf.where(draws >= rate, value * (1.0 / (1.0 - rate)), tf.zeros([], value.dtype))
+
+
+def dense(
+    value: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, compute_dtype: tf.DType
+) -> tf.Tensor:
+    """Returns `value @ kernel + bias`, compute_dtype [rows, out], for [rows, in] and [in, out]."""
+    product = tf.matmul(tf.cast(value, compute_dtype), tf.cast(kernel, compute_dtype))
+    return tf.nn.bias_add(product, tf.cast(bias, compute_dtype))
+
+
+def layer_norm(value: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
+    """Returns `value` float32 [rows, width] normalized over its width, then scaled and shifted.
+
+    The gradient is written out, so that only the normalized values are kept for it.
+    """
+
+    @tf.custom_gradient
+    def compute(
+        value: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]]:
+        centered = value - tf.reduce_mean(value, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
+        inverse = tf.math.rsqrt(variance + LAYER_NORM_EPSILON)
+        normalized = centered * inverse
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            product = upstream * normalized
+            scaled = upstream * gamma
+            common = tf.reduce_mean(scaled, axis=-1, keepdims=True)
+            along = tf.reduce_mean(scaled * normalized, axis=-1, keepdims=True)
+            of_value = (scaled - common - normalized * along) * inverse
+            return of_value, tf.reduce_sum(product, axis=0), tf.reduce_sum(upstream, axis=0)
+
+        return normalized * gamma + beta, gradient
+
+    return compute(value, gamma, beta)
+
+
+@tf.custom_gradient
+def gelu_tanh(value: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Returns Google's approximation of GELU; only `value` is kept for the gradient."""
+
+    def inner_tanh() -> tf.Tensor:
+        return tf.tanh(_TANH_FACTOR * (value + _CUBE_FACTOR * value * value * value))
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        tanh = inner_tanh()
+        slope = _TANH_FACTOR * (1.0 + 3.0 * _CUBE_FACTOR * value * value)
+        return upstream * (0.5 * (1.0 + tanh) + 0.5 * value * (1.0 - tanh * tanh) * slope)
+
+    return 0.5 * value * (1.0 + inner_tanh()), gradient
+
+
+@tf.custom_gradient
+def gelu_erf(value: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Returns GELU in its exact form; only `value` is kept for the gradient."""
+
+    def cumulative() -> tf.Tensor:
+        return 0.5 + 0.5 * tf.math.erf(value * math.sqrt(0.5))
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        density = tf.exp(-0.5 * value * value) * (1.0 / math.sqrt(2.0 * math.pi))
+        return upstream * (cumulative() + value * density)
+
+    return value * cumulative(), gradient

@@ -1,0 +1,366 @@
+"""Pretraining and its evaluation, each one function."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.heads import PretrainingSums
+from bert_clinical.nn.tensorflow import tf
+from bert_clinical.pretraining import batches as input_pipeline
+from bert_clinical.pretraining import devices
+from bert_clinical.pretraining.batches import PretrainingData
+from bert_clinical.pretraining.log import SilentLog, TrainingLog
+from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.pretraining.state import TrainingState, remove_unfinished_checkpoints
+from bert_clinical.pretraining.step import (
+    METRICS,
+    EvaluationStep,
+    PretrainingModel,
+    StepSettings,
+    TrainingStep,
+)
+from bert_clinical.weights import checkpoint
+from data_prep.common.program import UserError
+
+_log = logging.getLogger(__name__)
+
+_SECONDS_PER_CALL = 5.0
+"""A compiled call is not to take longer, so that a signal is heard soon."""
+
+_BYTES_PER_CALL = 64 << 20
+
+RESULTS = (
+    "global_step",
+    "loss",
+    "masked_lm_accuracy",
+    "masked_lm_loss",
+    "next_sentence_accuracy",
+    "next_sentence_loss",
+)
+
+
+@dataclass
+class StopRequest:
+    """Set from a signal handler: the run ends after the step, with a checkpoint.
+
+    One of several workers that is asked ends them all, after the same step.
+
+    Attributes:
+      signal_number: the signal that asked for it, 0 for none.
+    """
+
+    signal_number: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended.
+
+    Attributes:
+      step: updates made in all.
+      last_metrics: those of the last step by name; empty if no step was made.
+      checkpoint: the prefix of the last checkpoint.
+      stopped_by: the signal that ended the run early, 0 for none.
+    """
+
+    step: int
+    last_metrics: dict[str, float]
+    checkpoint: str
+    stopped_by: int = 0
+    held_out: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    *,
+    config: BertConfig,
+    options: TrainingOptions,
+    data: PretrainingData,
+    output_dir: Path,
+    init_checkpoint: str | None = None,
+    held_out: PretrainingData | None = None,
+    stop: StopRequest | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+) -> TrainingResult:
+    """Trains from a checkpoint of `output_dir`, else from `init_checkpoint`, else from scratch.
+
+    Args:
+      config: the model.
+      options: the settings.
+      data: the examples.
+      output_dir: where checkpoints and logs go; exists.
+      init_checkpoint: prefix of a checkpoint whose weights to begin with.
+      held_out: examples to evaluate on every `eval_every` steps.
+      stop: asks for an early end.
+      strategy: of several devices, each of which takes an equal share of every batch; with several
+        workers their chief alone writes. None for one device.
+
+    Raises:
+      UserError: a checkpoint does not fit, a record is corrupt, the loss is no longer finite, or
+        the disk is full.
+    """
+    stop = stop or StopRequest()
+    devices.require_equal_shares(strategy, options)
+    writes = devices.is_chief(strategy)
+    with strategy.scope() if strategy else nullcontext():
+        state = TrainingState(
+            config,
+            random_seed=options.random_seed,
+            dynamic_loss_scale=options.precision == "mixed_float16",
+        )
+    if writes:
+        remove_unfinished_checkpoints(output_dir)
+    latest = _begin(state, output_dir, init_checkpoint)
+    if state.step >= options.num_train_steps:
+        _log.info(
+            "%s is at step %d of %d: nothing is left to train", latest, state.step,
+            options.num_train_steps,
+        )  # fmt: skip
+        return TrainingResult(state.step, {}, latest or "")
+    model = _model(config, options)
+    step = TrainingStep(
+        model,
+        StepSettings(
+            learning_rate=options.learning_rate,
+            num_train_steps=options.num_train_steps,
+            num_warmup_steps=options.num_warmup_steps,
+            random_seed=options.random_seed,
+            gradient_accumulation_steps=options.gradient_accumulation_steps,
+        ),
+        variables=state.variables,
+        slots=state.slots,
+        loss_scale=state.loss_scale,
+        jit_compile=options.jit_compile,
+        strategy=strategy,
+    )
+    evaluation = EvaluationStep(model, state.variables, jit_compile=options.jit_compile)
+    new_log = TrainingLog if writes else SilentLog
+    with new_log(output_dir, options=options, first_step=state.step) as log:
+        run = _Run(
+            state=state, options=options, data=data, output_dir=output_dir, step=step,
+            log=log, stop=stop, latest=latest, writes=writes,
+            with_others=devices.has_other_workers(strategy),
+            evaluate=None if held_out is None else lambda: _evaluate(evaluation, held_out, options),
+        )  # fmt: skip
+        return run.to_end()
+
+
+def _begin(state: TrainingState, output_dir: Path, init_checkpoint: str | None) -> str | None:
+    """Gives the state its first weights; returns the checkpoint that the run goes on from."""
+    latest = checkpoint.latest_checkpoint(output_dir)
+    if latest is not None:
+        state.restore(latest)
+        ignored = "; --init_checkpoint is not read" if init_checkpoint else ""
+        _log.info("Going on from %s at step %d%s", latest, state.step, ignored)
+    elif init_checkpoint is not None:
+        state.initialize_from(init_checkpoint)
+    else:
+        _log.info("Starting from random weights (no --init_checkpoint)")
+    return latest
+
+
+def _model(config: BertConfig, options: TrainingOptions) -> PretrainingModel:
+    return PretrainingModel(
+        config,
+        gelu=options.gelu,
+        precision=options.precision,
+        recompute_grad=options.recompute_grad,
+    )
+
+
+@dataclass
+class _Run:
+    """A run under way."""
+
+    state: TrainingState
+    options: TrainingOptions
+    data: PretrainingData
+    output_dir: Path
+    step: TrainingStep
+    log: TrainingLog | SilentLog
+    stop: StopRequest
+    latest: str | None
+    writes: bool
+    with_others: bool
+    evaluate: Callable[[], dict[str, Any]] | None
+    seconds_per_step: float = math.inf
+    calls: int = 0
+    stopped_by: int = 0
+    saved_step: int = -1
+    last_metrics: dict[str, float] = field(default_factory=dict)
+    held_out: dict[str, Any] = field(default_factory=dict)
+
+    def to_end(self) -> TrainingResult:
+        """Makes all steps that are left, or those until a stop is asked for."""
+        total = self.options.num_train_steps
+        with input_pipeline.Batches(
+            self.data,
+            batch_size=self.options.train_batch_size,
+            seed=self.options.random_seed,
+            first_step=self.state.step,
+        ) as batches:
+            planned = self._steps_of_call(self.state.step)
+            while self.state.step < total:
+                after = self.state.step + planned
+                then = self._steps_of_call(after) if after < total else 0
+                self._call(batches.take(planned, then))
+                planned = then
+                self._after_call()
+                if self._is_to_stop():
+                    break
+        if self.saved_step != self.state.step:
+            self._save()
+        return TrainingResult(
+            self.state.step, self.last_metrics, self.latest or "", self.stopped_by, self.held_out
+        )  # fmt: skip
+
+    def _steps_of_call(self, step: int) -> int:
+        """Returns how many steps the compiled call that begins at `step` is to make."""
+        options = self.options
+        example_bytes = 4 * (self.data.decoder.int_width + self.data.decoder.float_width)
+        limits = [
+            options.iterations_per_loop,
+            options.num_train_steps - step,
+            options.save_checkpoints_steps - step % options.save_checkpoints_steps,
+            _BYTES_PER_CALL // (example_bytes * options.train_batch_size),
+            int(_SECONDS_PER_CALL / self.seconds_per_step),
+        ]
+        if self.evaluate is not None and options.eval_every:
+            limits.append(options.eval_every - step % options.eval_every)
+        return max(1, min(limits))
+
+    def _call(self, arrays: dict[str, np.ndarray]) -> None:
+        """Makes the steps of one compiled call."""
+        begin = time.monotonic()
+        tensors = {name: tf.constant(values) for name, values in arrays.items()}
+        # Other workers make every step with this one, so that only the call itself can tell them.
+        stop_asked = self.with_others and bool(self.stop.signal_number)
+        answer, all_stop = self.step.run(tensors, self.state.step, stop_asked=stop_asked)
+        rows = answer.numpy()
+        seconds = time.monotonic() - begin
+        if self.calls:
+            # The first call also traces and compiles.
+            self.seconds_per_step = seconds / len(rows)
+        self.calls += 1
+        asked = len(next(iter(arrays.values())))
+        first = self.state.step
+        self.state.step += len(rows)
+        self.last_metrics = dict(zip(METRICS, map(float, rows[-1]), strict=True))
+        if all_stop:
+            self.stopped_by = self.stop.signal_number or signal.SIGTERM
+        if (len(rows) < asked and not all_stop) or not self._is_well():
+            self._fail("the loss or its gradient is no finite number")
+        self.log.steps(first, rows, seconds)
+
+    def _is_to_stop(self) -> bool:
+        """Tells whether the run ends here; one of several workers never decides that alone."""
+        if not self.with_others:
+            self.stopped_by = self.stop.signal_number
+        return bool(self.stopped_by)
+
+    def _is_well(self) -> bool:
+        """Tells whether training can go on; with float16 an overflow is not the end."""
+        if self.state.loss_scale.dynamic and self.last_metrics["loss_scale"] > 1:
+            return True
+        return all(math.isfinite(self.last_metrics[name]) for name in ("loss", "gradient_norm"))
+
+    def _fail(self, what: str) -> None:
+        metrics = self.last_metrics
+        good = self.latest or "none; the run had not saved any yet"
+        raise UserError(
+            f"step {self.state.step - 1}: {what} (loss {metrics['loss']:g}, gradient norm "
+            f"{metrics['gradient_norm']:g}, learning rate {metrics['learning_rate']:g}); nothing "
+            f"was saved since the last good checkpoint: {good}; try a lower --learning_rate or "
+            "more --num_warmup_steps"
+        )
+
+    def _after_call(self) -> None:
+        options, step = self.options, self.state.step
+        due = step % options.save_checkpoints_steps == 0 or step == options.num_train_steps
+        evaluates = bool(options.eval_every) and step % options.eval_every == 0
+        if self.writes and self.evaluate is not None and evaluates:
+            self.held_out = self.evaluate()
+            self.log.held_out(step, self.held_out)
+        if due or self._is_to_stop():
+            self._save()
+
+    def _save(self) -> None:
+        if not self.state.is_sound():
+            self._fail("the update has made weights too large to go on with")
+        self.saved_step = self.state.step
+        if not self.writes:
+            return
+        self.latest = self.state.save(self.output_dir, self.options.keep_checkpoint_max)
+        self.log.saved(self.state.step, self.latest)
+
+
+def evaluate(
+    *,
+    config: BertConfig,
+    options: TrainingOptions,
+    data: PretrainingData,
+    output_dir: Path,
+    init_checkpoint: str | None = None,
+) -> dict[str, Any]:
+    """Evaluates the latest checkpoint of `output_dir`, or `init_checkpoint` if there is none.
+
+    Args:
+      config: the model.
+      options: `eval_batch_size`, `max_eval_steps`, activation and precision are read.
+      data: the examples; read in order, again from the first after the last.
+      output_dir: the run's folder.
+      init_checkpoint: a prefix.
+
+    Returns:
+      The values of `RESULTS` by name, as NumPy scalars.
+
+    Raises:
+      UserError: there is no checkpoint, or it does not fit the config.
+    """
+    state = TrainingState(config, random_seed=options.random_seed, slots=False)
+    latest = checkpoint.latest_checkpoint(output_dir)
+    prefix = latest or init_checkpoint
+    if prefix is None:
+        raise UserError(
+            f"{output_dir} holds no checkpoint to evaluate; add --do_train or --init_checkpoint"
+        )
+    _log.info(
+        "Evaluating %s: %d batches of %d", prefix, options.max_eval_steps, options.eval_batch_size
+    )
+    state.initialize_from(prefix)
+    # The step of a checkpoint that only lends its weights is another run's.
+    step = checkpoint.checkpoint_step(prefix) if latest else 0
+    step_function = EvaluationStep(
+        _model(config, options), state.variables, jit_compile=options.jit_compile
+    )
+    return {"global_step": np.int64(step), **_evaluate(step_function, data, options)}
+
+
+def _evaluate(
+    step: EvaluationStep, data: PretrainingData, options: TrainingOptions
+) -> dict[str, Any]:
+    """Returns losses and accuracies; float32 sums in the order of the batches, as Google's."""
+    totals = np.zeros(len(PretrainingSums.NAMES) + 1, np.float32)
+    for batch in input_pipeline.sequential_batches(
+        data, batch_size=options.eval_batch_size, steps=options.max_eval_steps
+    ):
+        totals += step({name: tf.constant(values) for name, values in batch.items()}).numpy()
+    sums = dict(zip((*PretrainingSums.NAMES, "loss"), totals, strict=True))
+    weight = sums["masked_lm_weight"] or np.float32(1)
+    return {
+        "loss": sums["loss"] / np.float32(options.max_eval_steps),
+        "masked_lm_accuracy": sums["masked_lm_correct"] / weight,
+        "masked_lm_loss": sums["masked_lm_loss"] / weight,
+        "next_sentence_accuracy": sums["next_sentence_correct"] / sums["examples"],
+        "next_sentence_loss": sums["next_sentence_loss"] / sums["examples"],
+    }

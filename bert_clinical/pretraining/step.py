@@ -1,0 +1,394 @@
+"""The compiled part of pretraining: losses, gradients, the update, many steps in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bert_clinical import optimization
+from bert_clinical.modeling import BertModel
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.heads import (
+    PretrainingSums,
+    masked_lm_denominator,
+    masked_lm_logits,
+    next_sentence_logits,
+    pretraining_sums,
+    total_loss,
+)
+from bert_clinical.nn.precision import LossScale, compute_dtype
+from bert_clinical.nn.tensorflow import tf
+
+WORD_EMBEDDINGS = "bert/embeddings/word_embeddings"
+
+METRICS = (
+    "loss",
+    "masked_lm_loss",
+    "masked_lm_accuracy",
+    "next_sentence_loss",
+    "next_sentence_accuracy",
+    "learning_rate",
+    "gradient_norm",
+    "loss_scale",
+)
+"""What a step answers, in the order of the columns of `TrainingStep.run`."""
+
+# The dropout seed counts steps, parts of a batch below them, and places in the model below these.
+_PARTS_PER_STEP, _SITES_PER_PART = 1 << 12, 1 << 12
+
+Batch = Mapping[str, tf.Tensor]
+Tensors = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What the update of one step depends on, besides weights and data.
+
+    Attributes:
+      learning_rate: where the schedule begins.
+      num_train_steps: where it ends at 0.
+      num_warmup_steps: how long it rises.
+      random_seed: of the dropout masks.
+      gradient_accumulation_steps: parts into which a batch is divided.
+    """
+
+    learning_rate: float
+    num_train_steps: int
+    num_warmup_steps: int
+    random_seed: int
+    gradient_accumulation_steps: int = 1
+
+
+class PretrainingModel:
+    """Encoder and heads: from a batch to the sums that losses and accuracies are made of.
+
+    Args:
+      config: the model.
+      gelu: "tanh" or "erf".
+      precision: "float32", "mixed_bfloat16" or "mixed_float16".
+      recompute_grad: trade time for memory, layer by layer.
+    """
+
+    def __init__(
+        self,
+        config: BertConfig,
+        *,
+        gelu: str = "tanh",
+        precision: str = "float32",
+        recompute_grad: bool = False,
+    ) -> None:
+        self.compute_dtype = compute_dtype(precision)
+        self.encoder = BertModel(
+            config, gelu=gelu, compute_dtype=self.compute_dtype, recompute_grad=recompute_grad
+        )
+
+    def sums(
+        self,
+        weights: Mapping[str, tf.Tensor],
+        batch: Batch,
+        *,
+        dropout_seed: tf.Tensor | None = None,
+        output_embeddings: tf.Tensor | None = None,
+    ) -> PretrainingSums:
+        """Returns losses and hits of a batch, summed.
+
+        Args:
+          weights: float32 by name.
+          batch: features by name, int32 and float32 [B, ...].
+          dropout_seed: int64 [2]; None for none.
+          output_embeddings: [V, H] for the masked LM logits; the word embeddings if None.
+        """
+        # The losses read the last layer at the predictions alone, the pooler at the first position.
+        predicted = batch["masked_lm_positions"]
+        outputs = self.encoder(
+            weights,
+            batch["input_ids"],
+            batch["input_mask"],
+            batch["segment_ids"],
+            dropout_seed=dropout_seed,
+            last_positions=tf.pad(predicted, [[0, 0], [1, 0]]),
+        )
+        lm_logits = masked_lm_logits(
+            weights,
+            tf.reshape(outputs.sequence_output[:, 1:], [-1, self.encoder.config.hidden_size]),
+            weights[WORD_EMBEDDINGS] if output_embeddings is None else output_embeddings,
+            self.encoder.activation,
+            self.compute_dtype,
+        )
+        return pretraining_sums(
+            lm_logits,
+            batch["masked_lm_ids"],
+            batch["masked_lm_weights"],
+            next_sentence_logits(weights, outputs.pooled_output),
+            batch["next_sentence_labels"],
+        )
+
+    def gradients(
+        self,
+        weights: Mapping[str, tf.Tensor],
+        batch: Batch,
+        *,
+        lm_denominator: tf.Tensor,
+        batch_size: tf.Tensor,
+        dropout_seed: tf.Tensor | None,
+        loss_scale: tf.Tensor,
+    ) -> tuple[Tensors, PretrainingSums]:
+        """Returns the gradients of a part's share of the batch's loss, times `loss_scale`.
+
+        The word embeddings are read by the first layer and again by the logits. Their gradient is
+        dense anyway by the latter, so that the few rows of the former are added into it.
+        """
+        inputs = dict(weights)
+        inputs[WORD_EMBEDDINGS] = tf.identity(weights[WORD_EMBEDDINGS])
+        output_embeddings = tf.identity(weights[WORD_EMBEDDINGS])
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(inputs)
+            tape.watch(output_embeddings)
+            sums = self.sums(
+                inputs, batch, dropout_seed=dropout_seed, output_embeddings=output_embeddings
+            )
+            loss = total_loss(sums, lm_denominator, batch_size) * loss_scale
+        gradients, dense = tape.gradient(loss, (inputs, output_embeddings))
+        rows = gradients[WORD_EMBEDDINGS]
+        gradients[WORD_EMBEDDINGS] = tf.tensor_scatter_nd_add(
+            dense, rows.indices[:, None], rows.values
+        )
+        return gradients, sums
+
+
+class TrainingStep:
+    """Steps of training as one compiled call.
+
+    Args:
+      model: encoder and heads.
+      settings: schedule, seed and division of the batch.
+      variables: the weights, float32 by name.
+      slots: the optimizer's, as of `optimization.create_slots`.
+      loss_scale: how losses are scaled and what happens when gradients overflow.
+      jit_compile: compile the step by XLA.
+      strategy: of several devices, under whose scope the variables were made; None for one.
+    """
+
+    def __init__(
+        self,
+        model: PretrainingModel,
+        settings: StepSettings,
+        *,
+        variables: Mapping[str, tf.Variable],
+        slots: Mapping[str, tf.Variable],
+        loss_scale: LossScale,
+        jit_compile: bool = False,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
+        self._strategy = strategy
+        self._model = model
+        self._settings = settings
+        self._variables = variables
+        self._slots = slots
+        self._loss_scale = loss_scale
+        self._step = tf.function(self._one_step, autograph=False, jit_compile=jit_compile or None)
+        self._run = tf.function(self._steps, autograph=False, reduce_retracing=True)
+
+    def run(
+        self, batches: Mapping[str, tf.Tensor], first_step: int, *, stop_asked: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Makes a step for each batch; ends early after one that is not finite, or if asked to.
+
+        Args:
+          batches: features by name, [steps, B, ...].
+          first_step: the number of steps made before.
+          stop_asked: end after a step. With several workers it is enough that one of them asks:
+            all end after the same step.
+
+        Returns:
+          float32 [steps made, len(METRICS)], and bool [], whether anyone asked.
+        """
+        return self._run(batches, tf.constant(first_step, tf.int64), tf.constant(float(stop_asked)))
+
+    def _steps(
+        self, batches: Batch, first_step: tf.Tensor, stop_asked: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        count = tf.shape(batches["input_ids"])[0]
+        rows = tf.TensorArray(
+            tf.float32, size=count, element_shape=[len(METRICS)], clear_after_read=False
+        )
+
+        def unfinished(
+            done: tf.Tensor, going_well: tf.Tensor, stops: tf.Tensor, _: tf.TensorArray
+        ) -> tf.Tensor:
+            return (done < count) & going_well & ~stops
+
+        def body(
+            done: tf.Tensor, _: tf.Tensor, __: tf.Tensor, rows: tf.TensorArray
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.TensorArray]:
+            batch = {name: values[done] for name, values in batches.items()}
+            step = first_step + tf.cast(done, tf.int64)
+            row, going_well, stops = self._step(batch, step, stop_asked)
+            return done + 1, going_well, stops, rows.write(done, row)
+
+        done, _, stops, rows = tf.while_loop(
+            unfinished, body, (0, True, False, rows), parallel_iterations=1
+        )
+        return rows.stack()[:done], stops
+
+    def _one_step(
+        self, batch: Batch, step: tf.Tensor, stop_asked: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the step's metrics, whether training can go on, and whether it is to stop."""
+        if self._strategy is None:
+            gradients, stacked, norm = self._summed_gradients(batch, step, stop_asked)
+            own_norm, scale = norm, tf.convert_to_tensor(self._loss_scale.value)
+        else:
+            gradients, stacked, norm = self._strategy.run(
+                self._summed_gradients, args=(batch, step, stop_asked)
+            )
+            # Every device has the same sums by now.
+            stacked = self._strategy.experimental_local_results(stacked)[0]
+            own_norm = self._strategy.experimental_local_results(norm)[0]
+            scale = self._loss_scale.value.read_value()
+        sums, stops = PretrainingSums.unstacked(stacked[:-1]), stacked[-1] > 0
+        settings = self._settings
+        rate = optimization.learning_rate_at(
+            step,
+            learning_rate=settings.learning_rate,
+            num_train_steps=settings.num_train_steps,
+            num_warmup_steps=settings.num_warmup_steps,
+        )
+        lm_denominator = masked_lm_denominator(batch["masked_lm_weights"])
+        loss = total_loss(sums, lm_denominator, sums.examples)
+        finite = tf.math.is_finite(own_norm) & tf.math.is_finite(loss)
+        clipping = optimization.clip_scale(own_norm) / scale
+        going_well = self._loss_scale.guard(finite, lambda: self._update(gradients, clipping, rate))
+        row = tf.stack(
+            [
+                loss,
+                sums.masked_lm_loss / lm_denominator,
+                sums.masked_lm_correct / tf.maximum(sums.masked_lm_weight, 1.0),
+                sums.next_sentence_loss / sums.examples,
+                sums.next_sentence_correct / sums.examples,
+                rate,
+                own_norm,
+                scale,
+            ]
+        )
+        return row, going_well, stops
+
+    def _update(self, gradients: Mapping[str, Any], clipping: tf.Tensor, rate: tf.Tensor) -> None:
+        """Updates every variable, on each device its own copy."""
+        for name, variable in self._variables.items():
+            first, second = (self._slots[f"{name}/{slot}"] for slot in optimization.SLOTS)
+            arguments = (first, second, gradients[name], clipping, rate)
+            decay = {"decay": optimization.decays(name)}
+            if self._strategy is None:
+                optimization.apply_adam(variable, *arguments, **decay)
+            else:
+                self._strategy.extended.update(
+                    variable, optimization.apply_adam, args=arguments, kwargs=decay, group=False
+                )
+
+    def _summed_gradients(
+        self, batch: Batch, step: tf.Tensor, stop_asked: tf.Tensor
+    ) -> tuple[Tensors, tf.Tensor, tf.Tensor]:
+        """Returns the batch's gradients, its stacked sums, and the gradients' norm unscaled.
+
+        Behind the sums stands how many ask to stop.
+
+        With several devices this runs on each of them, on its share, and adds up the shares.
+        """
+        parts = self._settings.gradient_accumulation_steps
+        replica: tf.Tensor | int = 0
+        replicas = 1
+        if self._strategy is not None:
+            context = tf.distribute.get_replica_context()
+            replica, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
+        divided = {
+            name: tf.reshape(
+                values, [replicas * parts, values.shape[0] // (replicas * parts), *values.shape[1:]]
+            )
+            for name, values in batch.items()
+        }
+        lm_denominator = masked_lm_denominator(batch["masked_lm_weights"])
+        batch_size = tf.cast(tf.shape(batch["input_ids"])[0], tf.float32)
+        weights = {name: tf.convert_to_tensor(value) for name, value in self._variables.items()}
+        scale = tf.convert_to_tensor(self._loss_scale.value)
+
+        def of_part(part: tf.Tensor | int) -> tuple[Tensors, PretrainingSums]:
+            index = replica * parts + part
+            place = (step * _PARTS_PER_STEP + tf.cast(index, tf.int64)) * _SITES_PER_PART
+            return self._model.gradients(
+                weights,
+                {name: values[index] for name, values in divided.items()},
+                lm_denominator=lm_denominator,
+                batch_size=batch_size,
+                dropout_seed=tf.stack([tf.constant(self._settings.random_seed, tf.int64), place]),
+                loss_scale=scale,
+            )
+
+        gradients, sums = _added_up(of_part, parts)
+        sums = tf.concat([sums, stop_asked[None]], axis=0)
+        if self._strategy is not None:
+            names = list(gradients)
+            *totals, sums = context.all_reduce(
+                tf.distribute.ReduceOp.SUM, [*(gradients[name] for name in names), sums]
+            )
+            gradients = dict(zip(names, totals, strict=True))
+        return gradients, sums, optimization.global_norm(gradients) / scale
+
+
+def _added_up(
+    of_part: Callable[[tf.Tensor | int], tuple[Tensors, PretrainingSums]], parts: int
+) -> tuple[Tensors, tf.Tensor]:
+    """Returns gradients and stacked sums of all parts, holding those of one part beside them."""
+    gradients, sums = of_part(0)
+    if parts == 1:
+        return gradients, sums.stacked()
+    names = list(gradients)
+
+    def add(
+        part: tf.Tensor, totals: list[tf.Tensor], counted: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+        more, more_sums = of_part(part)
+        added = [total + more[name] for name, total in zip(names, totals, strict=True)]
+        return part + 1, added, counted + more_sums.stacked()
+
+    _, totals, counted = tf.while_loop(
+        lambda part, *_: part < parts,
+        add,
+        (1, [gradients[name] for name in names], sums.stacked()),
+        parallel_iterations=1,
+    )
+    return dict(zip(names, totals, strict=True)), counted
+
+
+class EvaluationStep:
+    """The sums of one batch without dropout, as a compiled call.
+
+    Args:
+      model: encoder and heads.
+      variables: the weights, float32 by name.
+      jit_compile: compile by XLA.
+    """
+
+    def __init__(
+        self,
+        model: PretrainingModel,
+        variables: Mapping[str, tf.Variable],
+        *,
+        jit_compile: bool = False,
+    ) -> None:
+        self._model = model
+        self._variables = variables
+        self._sums = tf.function(
+            self._stacked_sums, autograph=False, jit_compile=jit_compile or None
+        )
+
+    def __call__(self, batch: Batch) -> tf.Tensor:
+        """Returns `PretrainingSums` stacked, and the batch's loss: float32 [7]."""
+        return self._sums(batch)
+
+    def _stacked_sums(self, batch: Batch) -> tf.Tensor:
+        weights = {name: tf.convert_to_tensor(value) for name, value in self._variables.items()}
+        sums = self._model.sums(weights, batch)
+        loss = total_loss(sums, masked_lm_denominator(batch["masked_lm_weights"]), sums.examples)
+        return tf.concat([sums.stacked(), loss[None]], axis=0)

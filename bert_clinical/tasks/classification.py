@@ -1,0 +1,206 @@
+"""One or two sentences and a label: MedNLI's JSON lines and any TSV; knows no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bert_clinical.tasks.data import (
+    NO_LABEL,
+    Encoded,
+    TextEncoder,
+    find_data_file,
+    numbered_lines,
+)
+from data_prep.common.program import UserError
+
+_log = logging.getLogger(__name__)
+
+MEDNLI, TSV = "mednli", "tsv"
+TASKS = (MEDNLI, TSV)
+MEDNLI_LABELS = ("contradiction", "entailment", "neutral")
+
+_MOST_LABELS = 1000
+_FILES = {
+    MEDNLI: ("mli_{}_v1.jsonl", "{}.jsonl"),
+    TSV: ("{}.tsv",),
+}
+
+
+@dataclass(frozen=True)
+class ClassificationExample:
+    """A row of the data.
+
+    Attributes:
+      guid: its id in the data, or its line's number.
+      text_a: the first sentence.
+      text_b: the second, None for tasks of one.
+      label: None where the data has none.
+      line: number of its line, from 1.
+    """
+
+    guid: str
+    text_a: str = field(repr=False)
+    text_b: str | None = field(repr=False)
+    label: str | None
+    line: int
+
+
+def data_file(task: str, data_dir: Path, part: str) -> Path:
+    """Returns the file of a part, "train", "dev" or "test", of a task's data."""
+    return find_data_file(data_dir, [name.format(part) for name in _FILES[task]], part)
+
+
+def read_examples(task: str, path: Path, *, labelled: bool) -> list[ClassificationExample]:
+    """Reads a file of a task.
+
+    Args:
+      task: one of `TASKS`.
+      path: the file.
+      labelled: whether every row must have a label; else all or none.
+
+    Raises:
+      UserError: a row is not what it should be, or there is none; says which.
+    """
+    examples = _read_json_lines(path) if task == MEDNLI else _read_tsv(path)
+    if not examples:
+        raise UserError(f"{path}: holds no example; expected one a line")
+    bare = next((example for example in examples if example.label is None), None)
+    if bare is not None and (labelled or any(example.label for example in examples)):
+        raise UserError(f"{path}, line {bare.line}: has no label; expected one on every row")
+    return examples
+
+
+def labels_of(task: str, examples: Sequence[ClassificationExample]) -> list[str]:
+    """Returns a task's labels in the order of their numbers: MedNLI's, or those found, sorted.
+
+    Raises:
+      UserError: there are fewer than two, or so many that the column can be no label.
+    """
+    if task == MEDNLI:
+        return list(MEDNLI_LABELS)
+    labels = {example.label for example in examples if example.label is not None}
+    if not 2 <= len(labels) <= _MOST_LABELS:
+        raise UserError(
+            f"the column label holds {len(labels):,} different values, expected from 2 to "
+            f"{_MOST_LABELS:,}"
+        )
+    return sorted(labels)
+
+
+def require_known_labels(
+    examples: Sequence[ClassificationExample], labels: Sequence[str], path: Path
+) -> None:
+    """Raises `UserError` for the first row whose label is none of `labels`."""
+    known = set(labels)
+    for example in examples:
+        if example.label is not None and example.label not in known:
+            raise UserError(
+                f"{path}, line {example.line}: its label is none of the {len(known)} labels of "
+                "this task; expected one of those that the model learns"
+            )
+
+
+def encode_examples(
+    examples: Sequence[ClassificationExample],
+    encoder: TextEncoder,
+    label_ids: Mapping[str, int],
+    max_seq_length: int,
+) -> list[Encoded]:
+    """Returns [CLS] A [SEP], and B [SEP], with the ends of what is too long cut off, and counted.
+
+    Source: google-research/bert run_classifier.py: WordPieces are taken one by one from the end of
+      the longer sentence, of B where both have the same length.
+    """
+    cut = 0
+    encoded = []
+    for example in examples:
+        first = encoder.encode(example.text_a)
+        second = encoder.encode(example.text_b) if example.text_b else []
+        room = max_seq_length - (3 if second else 2)
+        cut += len(first) + len(second) > room
+        while len(first) + len(second) > room:
+            (first if len(first) > len(second) else second).pop()
+        input_ids = [encoder.cls_id, *first, encoder.sep_id]
+        segment_ids = [0] * len(input_ids)
+        if second:
+            input_ids += [*second, encoder.sep_id]
+            segment_ids += [1] * (len(second) + 1)
+        label = NO_LABEL if example.label is None else label_ids[example.label]
+        encoded.append(Encoded(input_ids, segment_ids, [label]))
+    if cut:
+        _log.info(
+            "%d of %d examples are longer than %d WordPieces; their ends are cut off "
+            "(--max_seq_length).", cut, len(examples), max_seq_length,
+        )  # fmt: skip
+    return encoded
+
+
+def _read_json_lines(path: Path) -> list[ClassificationExample]:
+    examples = []
+    for number, line in numbered_lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise UserError(
+                f"{path}, line {number}: broken JSON; expected one object a line, with sentence1, "
+                "sentence2 and gold_label"
+            ) from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: found no JSON object; expected one a line")
+        for key in ("sentence1", "sentence2"):
+            value = row.get(key)
+            if not isinstance(value, str) or not value.strip():
+                raise UserError(f"{path}, line {number}: {key} is missing, empty or no text")
+        label = row.get("gold_label")
+        if label is not None and label not in MEDNLI_LABELS:
+            raise UserError(
+                f"{path}, line {number}: gold_label is none of {', '.join(MEDNLI_LABELS)}"
+            )
+        guid = str(row.get("pairID", number))
+        examples.append(
+            ClassificationExample(guid, row["sentence1"], row["sentence2"], label, number)
+        )
+    return examples
+
+
+def _read_tsv(path: Path) -> list[ClassificationExample]:
+    lines = numbered_lines(path)
+    header = next(lines, (0, ""))[1].split("\t")
+    columns = {name.strip().lower(): place for place, name in enumerate(header)}
+    if "sentence1" not in columns and "sentence" in columns:
+        columns["sentence1"] = columns["sentence"]
+    if "sentence1" not in columns:
+        raise UserError(
+            f"{path}, line 1: names no column sentence1; expected a header row of tab-separated "
+            "names, sentence1, label and, for tasks of two sentences, sentence2"
+        )
+    examples = []
+    for number, line in lines:
+        if not line.strip():
+            continue
+        row = line.split("\t")
+        if len(row) != len(header):
+            raise UserError(
+                f"{path}, line {number}: {len(row)} tab-separated fields, expected {len(header)} "
+                "as in the header"
+            )
+        for name in ("sentence1", "sentence2"):
+            if name in columns and not row[columns[name]].strip():
+                raise UserError(f"{path}, line {number}: {name} is empty")
+        label = row[columns["label"]].strip() if "label" in columns else ""
+        examples.append(
+            ClassificationExample(
+                guid=row[columns["id"]].strip() if "id" in columns else str(number),
+                text_a=row[columns["sentence1"]],
+                text_b=row[columns["sentence2"]] if "sentence2" in columns else None,
+                label=label or None,
+                line=number,
+            )
+        )
+    return examples

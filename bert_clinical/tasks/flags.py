@@ -1,0 +1,141 @@
+"""The flags of the fine-tuning programs, and what can be checked without any file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from absl import flags
+
+from data_prep.common.program import ProgramFlags, UsageError
+
+_TPU_FLAGS = ("tpu_name", "tpu_zone", "gcp_project", "master")
+_CHECKPOINT_FLAGS = ("bert_config_file", "vocab_file", "init_checkpoint")
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """The defaults in which the originals of the programs differ."""
+
+    do_lower_case: bool
+    do_train: bool
+    do_predict: bool
+    num_train_epochs: float
+
+
+def define_common_flags(values: ProgramFlags, defaults: Defaults, tasks: Sequence[str]) -> None:
+    """Defines the flags that both originals have."""
+
+    def integer(name: str, default: int, text: str, minimum: int = 1) -> None:
+        flags.DEFINE_integer(name, default, text, lower_bound=minimum, flag_values=values)
+
+    def string(name: str, text: str) -> None:
+        flags.DEFINE_string(name, None, text, flag_values=values)
+
+    def switch(name: str, default: bool | None, text: str) -> None:
+        flags.DEFINE_boolean(name, default, text, flag_values=values)
+
+    def number(name: str, default: float, text: str, upper: float | None = None) -> None:
+        flags.DEFINE_float(
+            name, default, text, lower_bound=0, upper_bound=upper, flag_values=values
+        )
+
+    values.section("As in the original's program")
+    string("data_dir", "Folder of the data. Required.")
+    string("bert_config_file", "The model's bert_config.json.")
+    string("task_name", f"One of {', '.join(tasks)}. Required.")
+    string("vocab_file", "The vocabulary that the model was trained with.")
+    string(
+        "output_dir",
+        "Where model, results and predictions go, all at once when they are complete: a new "
+        "folder, or an earlier output. Required.",
+    )
+    string("init_checkpoint", "Pretrained weights: a prefix, an .index file or a folder.")
+    switch(
+        "do_lower_case", defaults.do_lower_case,
+        "Lower-case the text: False for a cased model such as BioBERT. A transformers folder "
+        "says it itself.",
+    )  # fmt: skip
+    integer("max_seq_length", 128, "Most WordPieces of an input, special tokens included.", 3)
+    switch("do_train", defaults.do_train, "Train.")
+    switch("do_eval", False, "Evaluate on the dev data, while training after each epoch.")
+    switch("do_predict", defaults.do_predict, "Predict the labels of the test data.")
+    integer("train_batch_size", 32, "Examples of an update.")
+    integer("eval_batch_size", 8, "Examples of a batch of evaluation.")
+    integer("predict_batch_size", 8, "Examples of a batch of prediction.")
+    number("learning_rate", 5e-5, "The learning rate that warm-up leads to.")
+    number("num_train_epochs", defaults.num_train_epochs, "Passes over the training data.")
+    number("warmup_proportion", 0.1, "Share of the updates during which the rate rises.", 1)
+    integer("save_checkpoints_steps", 1000, "Without effect: a short run is written at its end.")
+    integer("iterations_per_loop", 1000, "Without effect here.")
+    switch("use_tpu", False, "Refused: this program runs on CPUs and GPUs.")
+    for name in _TPU_FLAGS:
+        string(name, "Refused: belongs to TPUs.")
+    flags.DEFINE_integer("num_tpu_cores", None, "Refused: belongs to TPUs.", flag_values=values)
+    for name in ("data_dir", "task_name", "output_dir"):
+        flags.mark_flag_as_required(name, flag_values=values)
+
+
+def define_further_flags(values: ProgramFlags) -> None:
+    """Defines the flags that are ours."""
+    values.section("Further flags")
+    flags.DEFINE_string(
+        "transformers_dir", None,
+        "A transformers folder in place of checkpoint, config and vocabulary: a pretrained model "
+        "to train, or with --nodo_train a fine-tuned one.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_enum(
+        "gelu", None, ["tanh", "erf"],
+        "Form of GELU that the checkpoint was trained with; what its folder records when not "
+        "given, else tanh. BioBERT has erf.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "random_seed", 12345, "Of the new layer, dropout and the order of the data.",
+        lower_bound=0, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_boolean(
+        "check_case", True, "Refuse a --do_lower_case that the vocabulary's capitals contradict.",
+        flag_values=values,
+    )  # fmt: skip
+
+
+def check_flags(values: ProgramFlags, tasks: Sequence[str]) -> str:
+    """Checks what can be checked without any file; returns the task's name in lower case.
+
+    Raises:
+      UsageError: flags that cannot go together, or a value that cannot be.
+    """
+    for name in ("use_tpu", *_TPU_FLAGS, "num_tpu_cores"):
+        if values[name].value:
+            raise UsageError(
+                f"--{name}: TPUs are not supported, this program runs on CPUs and GPUs; remove it"
+            )
+    task = values.task_name.lower()
+    if task not in tasks:
+        raise UsageError(f"--task_name={values.task_name}; expected one of {', '.join(tasks)}")
+    if not (values.do_train or values.do_eval or values.do_predict):
+        raise UsageError(
+            "none of --do_train, --do_eval and --do_predict is given; give at least one of them"
+        )
+    if not 0 < values.learning_rate < float("inf"):
+        raise UsageError(f"--learning_rate is {values.learning_rate}; expected a number above 0")
+    if not 0 < values.num_train_epochs < float("inf"):
+        raise UsageError(
+            f"--num_train_epochs is {values.num_train_epochs}; expected a number above 0"
+        )
+    given = [name for name in (*_CHECKPOINT_FLAGS, "gelu") if values[name].value is not None]
+    if values.transformers_dir and given:
+        raise UsageError(
+            f"--transformers_dir and --{given[0]} are given; expected either a transformers "
+            "folder or a checkpoint with config and vocabulary"
+        )
+    if values.do_train and not values.transformers_dir:
+        missing = [name for name in _CHECKPOINT_FLAGS if values[name].value is None]
+        if missing:
+            raise UsageError(
+                f"--{missing[0]} is missing; training starts from --init_checkpoint, "
+                "--bert_config_file and --vocab_file, or from --transformers_dir"
+            )
+    return task

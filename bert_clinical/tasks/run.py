@@ -1,0 +1,282 @@
+"""A fine-tuning program after its flags are checked: reads, trains, measures, writes."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bert_clinical.tasks import folder as task_folder
+from bert_clinical.tasks.data import Encoded
+from bert_clinical.weights.model_flags import given_case, load_named_checkpoint, require_positions
+from bert_clinical.weights.pretrained import PretrainedModel, load_from_transformers
+from data_prep.common.program import ProgramFlags, UserError
+
+if TYPE_CHECKING:
+    from bert_clinical.tasks.model import TaskModel
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a task's data.
+
+    Attributes:
+      name: "train", "dev" or "test".
+      path: its file.
+      examples: what was read.
+      labelled: whether there are labels to compare with.
+    """
+
+    name: str
+    path: Path
+    examples: Sequence[Any] = field(repr=False)
+    labelled: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a part's evaluation gave.
+
+    Attributes:
+      metrics: numbers by name, without prefix; empty where there are no labels.
+      details: what else the results file says.
+      table: lines for the user.
+      files: lines of prediction files by name.
+    """
+
+    metrics: Mapping[str, float]
+    details: Mapping[str, Any]
+    table: Sequence[str]
+    files: Mapping[str, Sequence[str]]
+
+
+class Task(ABC):
+    """What is particular to a program."""
+
+    program: str
+    architecture: str
+    metric: str
+    per_token: bool
+    sum_loss: bool = False
+    pad_to_max_seq_length: bool = False
+
+    @abstractmethod
+    def read(self, name: str, *, labelled: bool) -> Part:
+        """Reads the part "train", "dev" or "test"."""
+
+    @abstractmethod
+    def labels(self, train: Part) -> list[str]:
+        """Returns the labels that a model is to learn, in the order of their numbers."""
+
+    @abstractmethod
+    def check_labels(self, part: Part, labels: Sequence[str]) -> None:
+        """Raises `UserError` if a part cannot be measured with a model of these labels."""
+
+    @abstractmethod
+    def encode(self, part: Part, model: PretrainedModel, labels: Sequence[str]) -> list[Any]:
+        """Returns a part's inputs."""
+
+    @abstractmethod
+    def inputs(self, encoded: Sequence[Any]) -> list[Encoded]:
+        """Returns what goes through the model, of what `encode` returned."""
+
+    @abstractmethod
+    def measure(
+        self,
+        part: Part,
+        encoded: Sequence[Any],
+        logits: Sequence[np.ndarray],
+        labels: Sequence[str],
+    ) -> Measured:
+        """Compares answers with labels."""
+
+
+def run_task(values: ProgramFlags, task: Task) -> None:
+    """Reads, trains, measures, writes: the whole of a program after its flags are checked."""
+    output_dir, model_dir = Path(values.output_dir), _model_dir(values)
+    task_folder.require_output(output_dir, task.program, model_dir=model_dir)
+    train = task.read("train", labelled=True) if values.do_train else None
+    dev = task.read("dev", labelled=True) if values.do_eval else None
+    test = task.read("test", labelled=False) if values.do_predict else None
+    if model_dir is not None:
+        found = task_folder.load_fine_tuned(
+            model_dir, task.architecture, do_lower_case=given_case(values)
+        )
+        model, labels = found.pretrained, list(found.labels)
+    else:
+        model = _load_pretrained(values)
+        labels = [] if train is None else task.labels(train)
+    _check_model(values, model, per_token=task.per_token)
+    for part in (train, dev, test):
+        if part is not None:
+            task.check_labels(part, labels)
+    _Run(values, task, output_dir, model, labels).finish(train, dev, test)
+
+
+@dataclass
+class _Run:
+    """A run whose inputs are read and checked."""
+
+    values: ProgramFlags
+    task: Task
+    output_dir: Path
+    model: PretrainedModel
+    labels: list[str]
+
+    def finish(self, train: Part | None, dev: Part | None, test: Part | None) -> None:
+        """Trains if there is something to train on, measures and writes."""
+        from bert_clinical.tasks import training as fine_tuning
+        from bert_clinical.tasks.model import HEAD_DROPOUT, TaskModel
+
+        values, task = self.values, self.task
+        encoded = {
+            part.name: task.encode(part, self.model, self.labels)
+            for part in (train, dev, test)
+            if part is not None
+        }
+        segments = max(
+            max(example.segment_ids) for found in encoded.values() for example in task.inputs(found)
+        )
+        if segments >= self.model.config.type_vocab_size:
+            raise UserError(
+                f"{self.model.source}: type_vocab_size is {self.model.config.type_vocab_size}, "
+                f"expected at least {segments + 1} for pairs of sentences"
+            )
+        network = TaskModel(
+            self.model.config, self.model.weights, num_labels=len(self.labels),
+            per_token=task.per_token, gelu=self.model.gelu, random_seed=values.random_seed,
+            sum_loss=task.sum_loss,
+        )  # fmt: skip
+        results: dict[str, Any] = {"task_name": values.task_name, "labels": self.labels}
+        if train is not None:
+            options = fine_tuning.FineTuningOptions(
+                pad_to_max_seq_length=task.pad_to_max_seq_length,
+                **{
+                    name: values[name].value
+                    for name in fine_tuning.FineTuningOptions.__dataclass_fields__
+                    if name in values
+                },
+            )
+            done = fine_tuning.fine_tune(
+                model=network,
+                examples=task.inputs(encoded["train"]),
+                options=options,
+                evaluate=(
+                    (lambda: self._measure(network, dev, encoded["dev"]).metrics) if dev else None
+                ),
+                metric=task.metric,
+            )
+            if dev is not None:
+                _log.info(
+                    "Epoch %d is the best by %s on the dev data.", done.best.number, task.metric
+                )
+            results |= _of_training(done)
+            results["hyperparameters"] = {
+                **asdict(options), "gelu": self.model.gelu, "model": self.model.source,
+            }  # fmt: skip
+        files: dict[str, Sequence[str]] = {}
+        for part, prefix in ((dev, "eval"), (test, "test")):
+            if part is None:
+                continue
+            measured = self._measure(network, part, encoded[part.name])
+            files |= measured.files
+            if measured.metrics:
+                results |= {f"{prefix}_{name}": value for name, value in measured.metrics.items()}
+                results[part.name] = {"examples": len(part.examples), **measured.details}
+                _log.info("Results on the %s data:", part.name)
+                for line in measured.table:
+                    _log.info("%s", line)
+        if train is None:
+            self._write_results(results, files)
+        else:
+            record = {"gelu": self.model.gelu, "do_lower_case": self.model.do_lower_case}
+            with task_folder.new_folder(self.output_dir, task.program, record) as folder:
+                task_folder.write_model(
+                    folder, architecture=task.architecture, config=self.model.config,
+                    gelu=self.model.gelu, tokens=self.model.tokens,
+                    do_lower_case=self.model.do_lower_case, labels=self.labels,
+                    weights={name: value.numpy() for name, value in network.variables.items()},
+                    dropout=HEAD_DROPOUT,
+                )  # fmt: skip
+                task_folder.write_results(folder, results, files)
+        _log.info("Wrote %s.", self.output_dir)
+
+    def _measure(self, network: TaskModel, part: Part, encoded: Sequence[Any]) -> Measured:
+        from bert_clinical.tasks import training as fine_tuning
+
+        values, task = self.values, self.task
+        inputs = task.inputs(encoded)
+        size = values.predict_batch_size if part.name == "test" else values.eval_batch_size
+        logits = fine_tuning.predict(network, inputs, size)
+        measured = task.measure(part, encoded, logits, self.labels)
+        if not part.labelled:
+            return measured
+        loss = {"loss": fine_tuning.mean_loss(inputs, logits)}
+        if math.isnan(loss["loss"]):
+            # None of the labels is one that the model knows.
+            return measured
+        return Measured(
+            {**measured.metrics, **loss}, measured.details, measured.table, measured.files
+        )
+
+    def _write_results(self, results: dict[str, Any], files: dict[str, Sequence[str]]) -> None:
+        if task_folder.is_fine_tuned(self.output_dir):
+            task_folder.write_results(self.output_dir, results, files)
+            return
+        record = {"model": self.model.source}
+        with task_folder.new_folder(self.output_dir, self.task.program, record) as folder:
+            task_folder.write_results(folder, results, files)
+
+
+def _of_training(done: Any) -> dict[str, Any]:
+    return {
+        "best_epoch": done.best.number,
+        "global_step": done.best.step,
+        "loss": done.best.train_loss,
+        "epochs": [
+            {
+                "epoch": epoch.number,
+                "global_step": epoch.step,
+                "train_loss": epoch.train_loss,
+                **{f"eval_{name}": value for name, value in epoch.metrics.items()},
+            }
+            for epoch in done.epochs
+        ],
+    }
+
+
+def _model_dir(values: ProgramFlags) -> Path | None:
+    """Returns the folder of the fine-tuned model that is to be evaluated, None if one is trained.
+
+    Differs: Google's program evaluates a new layer of random weights where nothing was trained.
+    """
+    if values.do_train:
+        return None
+    folder = Path(values.transformers_dir or values.output_dir)
+    if not task_folder.is_fine_tuned(folder):
+        raise UserError(
+            f"{folder}: holds no fine-tuned model to evaluate; give --do_train, or one in "
+            "--transformers_dir"
+        )
+    return folder
+
+
+def _load_pretrained(values: ProgramFlags) -> PretrainedModel:
+    if values.transformers_dir:
+        folder = Path(values.transformers_dir)
+        return load_from_transformers(folder, do_lower_case=given_case(values))
+    return load_named_checkpoint(values)
+
+
+def _check_model(values: ProgramFlags, model: PretrainedModel, *, per_token: bool) -> None:
+    require_positions(values, model)
+    if not per_token and not any(name.startswith("bert/pooler/") for name in model.weights):
+        _log.info("%s: has no pooler; training starts it afresh.", model.source)

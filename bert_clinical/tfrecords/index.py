@@ -1,0 +1,153 @@
+"""Where the records of TFRecord files lie, so that any of them can be read at once."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import logging
+import os
+import shutil
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bert_clinical.tfrecords import frames as record_frames
+from data_prep.common import atomic_files
+from data_prep.common.program import UserError, os_error_message
+
+_log = logging.getLogger(__name__)
+
+BLOCK_RECORDS = 256
+"""Records that are read together: about 200 kB at length 128."""
+
+CACHE_NAME = "data_index.npz"
+UNPACKED_FOLDER = "unpacked"
+
+
+@dataclass(frozen=True)
+class FileIndex:
+    """The records of one file.
+
+    Attributes:
+      path: the file that the user named.
+      data_path: the same file without compression.
+      records: how many it holds.
+      block_offsets: int64 [blocks + 1], where each block of `BLOCK_RECORDS` begins, and the end.
+    """
+
+    path: str
+    data_path: str
+    records: int
+    block_offsets: np.ndarray
+
+    @property
+    def block_sizes(self) -> np.ndarray:
+        """int64 [blocks], the records of each block."""
+        sizes = np.full(len(self.block_offsets) - 1, BLOCK_RECORDS, np.int64)
+        sizes[-1] = self.records - BLOCK_RECORDS * (len(sizes) - 1)
+        return sizes
+
+
+def index_files(paths: Sequence[str | os.PathLike[str]], cache_folder: Path) -> list[FileIndex]:
+    """Returns the index of each file, from the cache where the file has not changed since.
+
+    Args:
+      paths: TFRecord files, plain or gzip by the suffix `.gz`.
+      cache_folder: where the index and the unpacked gzip files are kept for the next start.
+
+    Raises:
+      UserError: a file is empty, unreadable or corrupt; names record and byte.
+    """
+    cache_path = cache_folder / CACHE_NAME
+    known = _read_cache(cache_path)
+    indexes, changed = [], False
+    for path in map(str, paths):
+        key = _identity(path)
+        data_path = _unpack(path, key, cache_folder) if path.endswith(".gz") else path
+        if key not in known:
+            known[key] = _walk(path, data_path)
+            changed = True
+        indexes.append(FileIndex(path, data_path, *known[key]))
+    if changed:
+        _write_cache(cache_path, known)
+    return indexes
+
+
+def _identity(path: str) -> str:
+    """Returns a name for the file as it stands now."""
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise UserError(os_error_message(error)) from None
+    text = f"{Path(path).resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _walk(path: str, data_path: str) -> tuple[int, np.ndarray]:
+    size = Path(data_path).stat().st_size
+    if size == 0:
+        raise UserError(f"{path}: the file is empty; expected TFRecords of create_pretraining_data")
+    if size > 1 << 30:
+        _log.info("Looking for the records of %s (%.1f GB), once", path, size / 1e9)
+    try:
+        data = np.memmap(data_path, np.uint8, "r")
+    except OSError as error:
+        raise UserError(f"{path}: {os_error_message(error)}") from None
+    starts, records, status, offset = record_frames.count_records(data, BLOCK_RECORDS)
+    if status:
+        raise UserError(
+            f"{path}: record {records} at byte {offset}: {record_frames.ERRORS[status]}"
+        )
+    return records, np.append(starts, offset)
+
+
+def _unpack(path: str, key: str, cache_folder: Path) -> str:
+    """Returns a plain copy of a gzip file: within one there is no reading from the middle."""
+    folder = cache_folder / UNPACKED_FOLDER
+    target = folder / f"{Path(path).name.removesuffix('.gz')}-{key[:12]}"
+    if target.exists():
+        return str(target)
+    _log.info("Unpacking %s to %s, to read it in random order", path, target)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with gzip.open(path, "rb") as packed, atomic_files.atomic_write(target) as plain:
+            shutil.copyfileobj(packed, plain, 1 << 20)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise UserError(
+            f"{path}: cannot be unpacked, the gzip file is cut short or corrupt; copy or make it "
+            "again"
+        ) from None
+    return str(target)
+
+
+def _read_cache(path: Path) -> dict[str, tuple[int, np.ndarray]]:
+    """Returns records and block offsets by the files' identities."""
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            ends = np.cumsum(saved["blocks"] + 1)
+            parts = np.split(saved["offsets"], ends[:-1])
+            return {
+                str(key): (int(records), offsets)
+                for key, records, offsets in zip(
+                    saved["keys"], saved["records"], parts, strict=True
+                )
+            }
+    except (OSError, ValueError, KeyError, zlib.error, EOFError):
+        _log.info("%s cannot be read and is made again", path)
+        return {}
+
+
+def _write_cache(path: Path, known: dict[str, tuple[int, np.ndarray]]) -> None:
+    with atomic_files.atomic_write(path) as stream:
+        np.savez(
+            stream,
+            keys=np.array(list(known)),
+            records=np.array([records for records, _ in known.values()], np.int64),
+            blocks=np.array([len(offsets) - 1 for _, offsets in known.values()], np.int64),
+            offsets=np.concatenate([offsets for _, offsets in known.values()]),
+        )

@@ -1,0 +1,249 @@
+"""A trained model as it lies on the disk, a checkpoint or a transformers folder, ready for use."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.variables import HEADS, bert_variable_shapes
+from bert_clinical.tokenization import FullTokenizer
+from bert_clinical.weights import checkpoint
+from bert_clinical.weights.provenance import recorded_gelu
+from bert_clinical.weights.transformers_folder import open_weights, read_json_object
+from bert_clinical.weights.transformers_names import (
+    BUFFERS,
+    TIED_TO,
+    from_transformers_config,
+    modern_names,
+    transformers_name,
+)
+from bert_clinical.weights.transformers_tokenizer import (
+    read_tokenizer,
+    read_vocabulary,
+    require_matching_case,
+)
+from data_prep.common.program import UserError
+
+_log = logging.getLogger(__name__)
+
+POOLER = "bert/pooler"
+TASK_HEADS = ("cls.", "classifier.", "qa_outputs.", "lm_head.")
+"""Beginnings of the names of heads in transformers, which an encoder can do without."""
+
+_DEFAULT_GELU = "tanh"
+
+
+@dataclass(frozen=True)
+class PretrainedModel:
+    """What programs that use a model need of it.
+
+    Attributes:
+      config: its sizes and rates.
+      gelu: "tanh" or "erf".
+      tokens: its vocabulary in the order of the ids.
+      do_lower_case: whether its texts are lower-cased.
+      weights: float32 arrays by Google's names; without those of a pooler or a head that the
+        source lacks.
+      extra: other weights of a transformers folder that were asked for, by their names there.
+      source: the prefix or the folder, for messages.
+    """
+
+    config: BertConfig
+    gelu: str
+    tokens: Sequence[str]
+    do_lower_case: bool
+    weights: dict[str, np.ndarray]
+    extra: dict[str, np.ndarray]
+    source: str
+
+    def tokenizer(self) -> FullTokenizer:
+        """Returns the tokenizer that goes with the model."""
+        return tokenizer_of(self.tokens, do_lower_case=self.do_lower_case)
+
+
+def tokenizer_of(tokens: Sequence[str], *, do_lower_case: bool) -> FullTokenizer:
+    """Returns the tokenizer of a vocabulary that need not lie in a file of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "vocab.txt"
+        path.write_text("".join(f"{token}\n" for token in tokens), "utf-8")
+        return FullTokenizer(path, do_lower_case)
+
+
+def load_from_checkpoint(
+    *,
+    init_checkpoint: str,
+    bert_config_file: Path,
+    vocab_file: Path,
+    do_lower_case: bool,
+    gelu: str | None = None,
+    check_case: bool = True,
+    heads: bool = False,
+) -> PretrainedModel:
+    """Reads a name-based checkpoint with its config and its vocabulary.
+
+    Args:
+      init_checkpoint: a prefix, an `.index` file or a folder.
+      bert_config_file: the model's sizes.
+      vocab_file: one token a line.
+      do_lower_case: whether the model's texts were lower-cased.
+      gelu: "tanh" or "erf"; None for what the checkpoint's folder records, else "tanh".
+      check_case: refuse a casing that the vocabulary's capitals contradict.
+      heads: the pretraining heads too, where they are there.
+
+    Raises:
+      UserError: the parts are missing, broken, or do not fit one another.
+    """
+    config = BertConfig.from_json_file(bert_config_file)
+    tokens = read_vocabulary(vocab_file, config.vocab_size)
+    if check_case:
+        require_matching_case(tokens, do_lower_case, vocab_file)
+    prefix = checkpoint.resolve_checkpoint(init_checkpoint)
+    recorded = recorded_gelu(Path(prefix).parent)
+    if recorded and gelu and gelu != recorded[0] and config.activation_name() == "gelu":
+        raise UserError(
+            f"--gelu={gelu}, but {recorded[1]} says that the model was trained with "
+            f"{recorded[0]}; pass --gelu={recorded[0]}"
+        )
+    match = checkpoint.match_variables(bert_variable_shapes(config), prefix)
+    wanted = bert_variable_shapes(config, heads=heads)
+    weights = checkpoint.read_tensors(prefix, [name for name in match.found if name in wanted])
+    _require_finite(weights, prefix)
+    return PretrainedModel(
+        config=config,
+        gelu=gelu or (recorded[0] if recorded else _DEFAULT_GELU),
+        tokens=tokens,
+        do_lower_case=do_lower_case,
+        weights=weights,
+        extra={},
+        source=prefix,
+    )
+
+
+def load_from_transformers(
+    folder: Path,
+    *,
+    do_lower_case: bool | None = None,
+    heads: bool = False,
+    extra_shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> PretrainedModel:
+    """Reads the encoder of a transformers folder, whatever head the model has.
+
+    Args:
+      folder: with config, weights and tokenizer.
+      do_lower_case: for a folder that does not say it; must not contradict one that does.
+      heads: the pretraining heads too, where they are there.
+      extra_shapes: further weights to read, by their names in transformers, with their shapes.
+
+    Raises:
+      UserError: the folder is incomplete, no BERT, or holds weights of which nothing is known.
+    """
+    where = folder / "config.json"
+    config, gelu = from_transformers_config(read_json_object(where), str(where))
+    tokens, recorded_case = read_tokenizer(folder, config.vocab_size)
+    lower = _casing(folder, recorded_case, do_lower_case)
+    source = open_weights(folder)
+    variables = bert_variable_shapes(config, heads=heads)
+    extra_shapes = extra_shapes or {}
+    found = _match_folder(variables, extra_shapes, source.shapes, folder)
+    weights, extra = {}, {}
+    for file_name, value in source.read(list(found)):
+        name = found[file_name]
+        if name in extra_shapes:
+            extra[name] = value
+        else:
+            weights[name] = value.T if transformers_name(name).transposed else value
+    _require_finite({**weights, **extra}, str(folder))
+    return PretrainedModel(
+        config=config,
+        gelu=gelu or _DEFAULT_GELU,
+        tokens=tokens,
+        do_lower_case=lower,
+        weights=weights,
+        extra=extra,
+        source=str(folder),
+    )
+
+
+def _casing(folder: Path, recorded: bool | None, given: bool | None) -> bool:
+    if recorded is not None and given is not None and recorded != given:
+        raise UserError(
+            f"--do_lower_case={given}, but the tokenizer of {folder} says {recorded}; leave the "
+            "flag out"
+        )
+    lower = given if recorded is None else recorded
+    if lower is None:
+        raise UserError(
+            f"{folder}: does not say whether its texts are lower-cased; pass --do_lower_case=True "
+            "or --do_lower_case=False"
+        )
+    return lower
+
+
+def _match_folder(
+    variables: Mapping[str, tuple[int, ...]],
+    extra_shapes: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
+    folder: Path,
+) -> dict[str, str]:
+    """Returns by its name in the files which variable, or which extra weight, each wanted one is.
+
+    Raises:
+      UserError: one is missing though its group is not absent as a whole, has another shape, or
+        is not understood.
+    """
+    wanted = {name: (name, tuple(shape)) for name, shape in extra_shapes.items()}
+    for variable, shape in variables.items():
+        new = transformers_name(variable)
+        wanted[new.name] = (variable, tuple(shape[::-1] if new.transposed else shape))
+    modern = modern_names(shapes)
+    present = set(modern.values())
+    missing = [name for new, (name, _) in wanted.items() if new not in present]
+    absent = [
+        group
+        for group in (*HEADS, POOLER)
+        if all(name in missing for name in variables if name.startswith(f"{group}/"))
+    ]
+    lost = [name for name in missing if not name.startswith(tuple(f"{g}/" for g in absent))]
+    if lost:
+        raise UserError(
+            f"{folder}: holds no weight for {lost[0]} (and {len(lost) - 1} more missing); expected "
+            "every weight that config.json announces"
+        )
+    found = {}
+    others = []
+    for file_name, new_name in modern.items():
+        if new_name not in wanted:
+            others.append(new_name)
+            continue
+        name, expected = wanted[new_name]
+        if tuple(shapes[file_name]) != expected:
+            raise UserError(
+                f"{folder}: {file_name} has shape {list(shapes[file_name])}, expected "
+                f"{list(expected)} by config.json"
+            )
+        found[file_name] = name
+    unknown = [name for name in others if not name.startswith(TASK_HEADS) and name not in BUFFERS]
+    if unknown:
+        raise UserError(
+            f"{folder}: {unknown[0]} (of {len(unknown)} such) is no weight of a BERT; expected an "
+            "encoder with or without a head"
+        )
+    unused = [name for name in others if name not in TIED_TO and name not in BUFFERS]
+    if unused:
+        _log.info("%s: left out %d weights of heads that are not used.", folder, len(unused))
+    return found
+
+
+def _require_finite(weights: dict[str, np.ndarray], source: str) -> None:
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            raise UserError(
+                f"{source}: {name} holds NaN or infinity; expected a model from before training "
+                "diverged"
+            )

@@ -1,0 +1,93 @@
+"""What the folder of a checkpoint records of its training, and whether flags agree with it."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bert_clinical.weights.transformers_folder import read_json_object
+from data_prep.common.atomic_files import sha256_of_file
+from data_prep.common.output_folder import RECORD_FILE
+from data_prep.common.program import UserError
+
+RUN_FILE = "pretraining_run.json"
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Returns what `run_pretraining` left beside its checkpoints, an empty dict where nothing.
+
+    Raises:
+      UserError: the file is there but broken.
+    """
+    path = folder / RUN_FILE
+    return read_json_object(path) if path.is_file() else {}
+
+
+def data_sidecars(run: Mapping[str, Any], *, training_only: bool = False) -> list[dict[str, Any]]:
+    """Returns the descriptions of the TFRecord files that a run read.
+
+    Args:
+      run: its record.
+      training_only: without those of files that it only evaluated on.
+    """
+    patterns = as_object(run.get("flags")).get("input_file")
+    found = []
+    for path, sidecar in as_object(run.get("data")).items():
+        trained_on = not isinstance(patterns, str) or any(
+            path == pattern or fnmatch.fnmatch(path, pattern) for pattern in patterns.split(",")
+        )
+        if isinstance(sidecar, dict) and (trained_on or not training_only):
+            found.append(sidecar)
+    return found
+
+
+def recorded_gelu(folder: Path) -> tuple[str, Path] | None:
+    """Returns the form of GELU that a checkpoint's folder says it was trained with, and where.
+
+    `run_pretraining` writes it to `pretraining_run.json`, `convert_from_transformers` to
+    `conversion.json`.
+    """
+    run = read_run(folder)
+    conversion = folder / RECORD_FILE
+    candidates = (
+        (as_object(run.get("flags")).get("gelu"), folder / RUN_FILE),
+        (read_json_object(conversion).get("gelu") if conversion.is_file() else None, conversion),
+    )
+    for value, path in candidates:
+        if value in ("tanh", "erf"):
+            return str(value), path
+    return None
+
+
+def require_recorded_gelu(folder: Path, gelu: str) -> None:
+    """Raises `UserError` if the folder says that the model was trained with the other form."""
+    recorded = recorded_gelu(folder)
+    if recorded and recorded[0] != gelu:
+        raise UserError(
+            f"--gelu={gelu}, but {recorded[1]} says that the model was trained with "
+            f"{recorded[0]}; pass --gelu={recorded[0]}"
+        )
+
+
+def require_recorded_vocabulary(folder: Path, vocab_file: Path, do_lower_case: bool) -> None:
+    """Raises `UserError` if the run's examples were made with another vocabulary or casing."""
+    for sidecar in data_sidecars(read_run(folder)):
+        lower = as_object(sidecar.get("flags")).get("do_lower_case")
+        if isinstance(lower, bool) and lower != do_lower_case:
+            raise UserError(
+                f"--do_lower_case={do_lower_case}, but {folder / RUN_FILE} says that the model's "
+                f"examples were made with {lower}; pass --do_lower_case={lower}"
+            )
+        digest = as_object(sidecar.get("vocabulary")).get("sha256")
+        if isinstance(digest, str) and digest != sha256_of_file(vocab_file):
+            raise UserError(
+                f"--vocab_file: {vocab_file} is another file than {folder / RUN_FILE} says the "
+                "model's examples were made with (by its SHA-256); give that one"
+            )
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """Returns a JSON object, an empty one for anything else."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,80 @@
+"""The flags that hand a program's work to Apache Beam. Imports nothing of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from collections.abc import Sequence
+
+from absl import flags
+
+from data_prep.common.program import ProgramFlags, UsageError, UserError
+
+
+def define(values: ProgramFlags) -> None:
+    """Defines `--runner` and `--pipeline_options`."""
+    values.section("For more than one machine")
+    flags.DEFINE_string(
+        "runner",
+        None,
+        "Do the work as a pipeline of Apache Beam, with the same output: DirectRunner, "
+        "FlinkRunner, SparkRunner, DataflowRunner, PortableRunner or another that Beam knows. "
+        "Paths may then be of any file system that Beam reads, such as gs://, s3:// or hdfs://. "
+        "--num_workers gives way to the runner's own options.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "pipeline_options",
+        "",
+        "Options for the runner, as on its command line, such as "
+        "'--direct_num_workers=4 --direct_running_mode=multi_processing'.",
+        flag_values=values,
+    )
+
+
+def require_valid(values: ProgramFlags) -> None:
+    """Checks the flags of a run that goes to a runner.
+
+    Raises:
+      UsageError: a flag has no meaning with `--runner`.
+      UserError: Apache Beam is not installed.
+    """
+    if not values.runner.strip():
+        raise UsageError("--runner: found an empty name; expected one such as DirectRunner")
+    if values.num_workers > 1:
+        raise UsageError(
+            f"--num_workers={values.num_workers} means nothing to --runner; give the runner's own "
+            "option in --pipeline_options, such as --direct_num_workers for DirectRunner, "
+            "--parallelism for FlinkRunner or --max_num_workers for DataflowRunner"
+        )
+    split_options(values.pipeline_options)
+    if importlib.util.find_spec("apache_beam") is None:
+        raise UserError(
+            "--runner needs Apache Beam, which is not installed; run "
+            "pip install 'apache-beam>=2.77,<2.78'"
+        )
+
+
+def split_options(pipeline_options: str) -> Sequence[str]:
+    """Returns the options one by one.
+
+    Raises:
+      UsageError: a quote is not closed, or the options name a runner of their own.
+    """
+    try:
+        options = shlex.split(pipeline_options)
+    except ValueError as error:
+        raise UsageError(f"--pipeline_options: {error}; close each quote") from None
+    if any(option.split("=")[0] == "--runner" for option in options):
+        raise UsageError("--pipeline_options names a runner; give it as --runner")
+    return options
+
+
+def require_no_stray_options(values: ProgramFlags) -> None:
+    """Refuses options for a runner where there is none.
+
+    Raises:
+      UsageError: there are some.
+    """
+    if values.runner is None and values.pipeline_options:
+        raise UsageError("--pipeline_options are a runner's; give --runner too")

@@ -1,0 +1,250 @@
+"""format_notes as two pipelines of Apache Beam: the output of one machine, made by many."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.beam import flags as beam_flags
+from data_prep.beam import launch as beam_launch
+from data_prep.common import atomic_files
+from data_prep.common import files as beam_files
+from data_prep.common.program import UserError
+from data_prep.formatting import manifest
+from data_prep.formatting import work_folder as work_shards
+from data_prep.formatting.beam import results as beam_results
+from data_prep.formatting.beam.results import Written, WrittenFile
+from data_prep.formatting.formatter import HELD_OUT_SUFFIX, file_names, file_stem
+from data_prep.formatting.selection import describe_categories
+from data_prep.formatting.settings import FormatSettings
+from data_prep.formatting.statistics import TextStatistics
+from data_prep.formatting.work_folder import TextFile, require_same_settings
+from data_prep.notes import sources as note_sources
+
+_log = logging.getLogger(__name__)
+
+FOLDER_NAME = "format_notes.beam"
+
+_ASSEMBLING = "assembling.json"
+
+
+def format_notes(
+    *,
+    input_patterns: str,
+    output_dir: str,
+    settings: FormatSettings,
+    runner: str,
+    pipeline_options: str,
+) -> None:
+    """Makes pretraining text of notes by a runner of Beam, the same as on one machine.
+
+    Text goes from storage to the worker that formats it, and from there, compressed, to the one
+    that writes its file. What is not complete stands in a folder within `output_dir`, which this
+    process and all workers must reach under the same path.
+
+    Args:
+      input_patterns: files or globs, comma-separated.
+      output_dir: a folder of any file system that Beam writes.
+      settings: what the output follows from.
+      runner: a name that Beam knows.
+      pipeline_options: the runner's options.
+
+    Raises:
+      UserError: as on one machine; or the pipeline failed.
+    """
+    options = beam_flags.split_options(pipeline_options)
+    if beam_files.is_remote(output_dir) or "://" in input_patterns:
+        beam_files.set_options(options)
+    files = beam_files.match(input_patterns, "input_file")
+    note_sources.require_named_once(
+        [file if beam_files.is_remote(file) else Path(file) for file in files]
+    )
+    run = functools.partial(beam_launch.run, runner=runner, pipeline_options=options)
+    with (
+        beam_files.told_as_given(files),
+        _held(output_dir),
+        _Staging(beam_files.absolute(output_dir)) as staging,
+    ):
+        _log.info("%d file(s) to survey on %s", len(files), runner)
+        run(
+            "data_prep.formatting.beam.survey",
+            files=[beam_files.absolute(file) for file in files],
+            settings=settings,
+            staging=staging.run,
+        )
+        surveyed, splitter = beam_results.read_survey(staging.run)
+        versions = settings.versions(splitter)
+        described = settings.described([file.described for file in surveyed], versions)
+        folder = beam_files.Folder(output_dir)
+        earlier = manifest.find_earlier(folder, described)
+        if earlier is manifest.Earlier.COMPLETE:
+            _log.info("%s is complete already, made with these flags; nothing to do", output_dir)
+            return
+        survey = beam_results.survey_of(surveyed, skip_bad_rows=settings.skip_bad_rows)
+        categories = survey.choose(settings.category)
+        staging.require_settings(described)
+        if earlier is manifest.Earlier.NONE and not staging.is_assembling:
+            settings.require_free_names(
+                output_dir, categories, lambda name: folder.size(name) is not None
+            )
+        total = sum(survey.usable[name] for name in categories)
+        _log.info("%d notes of %s to format", total, describe_categories(settings.category))
+        run(
+            "data_prep.formatting.beam.format_steps",
+            pieces=[file.pieces for file in surveyed],
+            settings=settings,
+            categories=categories,
+            versions=versions,
+            notes=total,
+            staging=staging.run,
+        )
+        written = beam_results.read_text(staging.run)
+        work_shards.require_text(written.statistics)
+        _require_agreement(written, total)
+        staging.begin_to_assemble(described)
+        outputs = _move(written.files, written.statistics, output_dir, settings.num_shards)
+        selection = settings.make_selection(categories, None)
+        for counts in written.left_out:
+            selection.add_counts(counts)
+        with tempfile.TemporaryDirectory() as here:
+            manifest.write(
+                Path(here),
+                settings=described,
+                selection=selection,
+                rows=survey.rows,
+                statistics=written.statistics,
+                files=outputs,
+            )
+            for name in (manifest.REPORT_NAME, manifest.MANIFEST_NAME):
+                beam_files.write(beam_files.join(output_dir, name), Path(here, name).read_bytes())
+        staging.finish()
+    manifest.log_summary(output_dir, selection, written.statistics, outputs)
+
+
+class _Staging:
+    """The folder for what is not complete; a context manager, after which it is gone.
+
+    Attributes:
+      run: the part of this run.
+      is_assembling: an earlier run had begun to move files to their names.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        self._path = beam_files.join(output_dir, FOLDER_NAME)
+        self._marker = beam_files.join(self._path, _ASSEMBLING)
+        self.run = beam_files.join(self._path, f"run-{uuid.uuid4().hex}")
+        self.is_assembling = beam_files.size(self._marker) is not None
+        self._earlier = json.loads(beam_files.read(self._marker)) if self.is_assembling else None
+
+    def require_settings(self, described: dict[str, Any]) -> None:
+        """Refuses to go on with what a run with other settings began.
+
+        Raises:
+          UserError: such a run was moving its files.
+        """
+        if self._earlier is not None:
+            require_same_settings(
+                self._earlier,
+                described,
+                f"{self._path} holds the unfinished work of a run with other settings",
+                f"give the same flags to go on, remove {self._path}, or choose another "
+                "--output_dir",
+            )
+
+    def begin_to_assemble(self, described: dict[str, Any]) -> None:
+        """Notes that files of the output begin to appear."""
+        beam_files.write(self._marker, json.dumps(described).encode())
+        self.is_assembling = True
+
+    def finish(self) -> None:
+        """Notes that the output is complete."""
+        self.is_assembling = False
+
+    def __enter__(self) -> _Staging:
+        self._remove()
+        beam_files.make_folder(self.run)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        """Removes what runs left, but for the note that files have begun to appear."""
+        marker = beam_files.read(self._marker) if self.is_assembling else None
+        beam_files.remove_folder(self._path)
+        if marker is not None:
+            beam_files.write(self._marker, marker)
+
+
+@contextlib.contextmanager
+def _held(output_dir: str) -> Iterator[None]:
+    """Makes the output folder and holds it; folders of other machines cannot be held."""
+    if beam_files.is_remote(output_dir):
+        beam_files.make_folder(output_dir)
+        yield
+        return
+    path = Path(output_dir)
+    work_shards.make_folder(path)
+    with atomic_files.held(path, "format_notes"):
+        unfinished = path / work_shards.FOLDER_NAME
+        if unfinished.exists():
+            raise UserError(
+                f"{unfinished} holds the unfinished work of a run without --runner; give the same "
+                f"flags without --runner to go on, remove {unfinished}, or choose another "
+                "--output_dir"
+            )
+        yield
+
+
+def _require_agreement(written: Written, total: int) -> None:
+    """Compares what was counted on the way with what arrived.
+
+    Raises:
+      UserError: they differ.
+    """
+    in_files = sum(written.file.notes for written in written.files)
+    counted = written.statistics.total()["notes"]
+    left_out = sum(
+        number
+        for dropped in (
+            written.statistics.dropped,
+            *(counts["dropped"] for counts in written.left_out),
+        )
+        for reasons in dropped.values()
+        for reason, number in reasons.items()
+        if reason in _AFTER_THE_SURVEY
+    )
+    sizes = [(file.size_bytes, beam_files.size(temporary)) for file, temporary in written.files]
+    if in_files != counted or counted + left_out != total or any(a != b for a, b in sizes):
+        raise UserError(
+            f"the runner lost or repeated work: {total} notes came in, {counted} were formatted, "
+            f"{left_out} left out, {in_files} are in the files; run the same command again, and "
+            "report this line if it stays"
+        )
+
+
+# Reasons that notes are left out for which the survey counts as usable.
+_AFTER_THE_SURVEY = ("duplicate", "sectioning failed", "no sentence")
+
+
+def _move(
+    files: Sequence[WrittenFile], statistics: TextStatistics, output_dir: str, num_shards: int
+) -> list[TextFile]:
+    """Moves the files to their names, makes the empty ones, and returns all by name."""
+    outputs = {written.file.name: written.file for written in files}
+    for written in files:
+        beam_files.replace(written.temporary, beam_files.join(output_dir, written.file.name))
+    for category, held_out in statistics.counts:
+        for name in file_names(file_stem(category) + HELD_OUT_SUFFIX * held_out, num_shards):
+            if name not in outputs:
+                beam_files.write(beam_files.join(output_dir, name), b"")
+                outputs[name] = TextFile(name, 0, 0, hashlib.sha256().hexdigest())
+    return [outputs[name] for name in sorted(outputs)]

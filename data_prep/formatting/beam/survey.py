@@ -1,0 +1,177 @@
+"""The first pass over the input as a pipeline: what is in each file, and where it can be cut.
+
+CSV with quoted newlines cannot be entered at any place. But it is read once in any case, for its
+hash and its categories; then is known where its rows begin, so that the second pass, which takes
+all the time, can share a file among any number of workers. A compressed file cannot be entered at
+all: its pieces are laid down in the staging folder, each compressed by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any, cast
+
+import apache_beam as beam
+
+from data_prep.beam import steps as beam_steps
+from data_prep.beam.steps import text_free
+from data_prep.common import files as beam_files
+from data_prep.common.program import UserError
+from data_prep.formatting import work_folder as work_shards
+from data_prep.formatting.beam.results import FILES, SPLITTER, SURVEY, StagedPiece
+from data_prep.formatting.selection import Survey
+from data_prep.formatting.settings import FormatSettings
+from data_prep.notes.csv_source import CsvSource
+from data_prep.notes.sources import open_file
+
+
+def build(
+    pipeline: beam.Pipeline, *, files: Sequence[str], settings: FormatSettings, staging: str
+) -> None:
+    """Adds the steps of the first pass; the result comes to stand as `SURVEY` in `staging`."""
+    surveyed = (
+        pipeline
+        | "Files" >> beam.Create([json.dumps(item).encode() for item in enumerate(files)])
+        | "Share files" >> beam.Reshuffle()
+        | "Survey" >> beam.ParDo(_SurveyFile(settings, staging)).with_output_types(bytes)
+    )
+    splitter = (
+        pipeline
+        | "Splitter" >> beam.Create([b""])
+        | "Try it" >> beam.ParDo(_DescribeSplitter(settings)).with_output_types(bytes)
+    )
+    _ = (
+        (surveyed, splitter)
+        | beam.Flatten()
+        | beam_steps.ToOneKey()
+        | "Write" >> beam.ParDo(beam_steps.WriteJson(beam_files.join(staging, SURVEY), _combined))
+    )
+
+
+class _SurveyFile(beam.DoFn):
+    def __init__(self, settings: FormatSettings, staging: str) -> None:
+        self._settings = settings
+        self._staging = staging
+
+    @text_free
+    def process(self, element: bytes) -> Iterator[bytes]:
+        number, path = json.loads(element)
+        survey = Survey(skip_bad_rows=self._settings.skip_bad_rows)
+        name = f"{number:06d}-{uuid.uuid4().hex}"
+        pieces = beam_files.join(self._staging, f"pieces-{name}")
+        bad_header = bad_row = None
+        size, digest = 0, ""
+        try:
+            opener = _HashingOpener()
+            source = open_file(path, self._settings.columns, opener)
+        except UserError as error:
+            bad_header = str(error)
+        else:
+            try:
+                if isinstance(source, CsvSource):
+                    packed = beam_files.join(self._staging, f"packed-{name}")
+                    lines = _cut_csv(source, survey, number, path, packed)
+                else:
+                    lines = [
+                        StagedPiece(number, index, path, piece, None).to_bytes()
+                        for index, piece in enumerate(source.pieces())
+                    ]
+                    for row in source.rows():
+                        survey.add(row)
+                beam_files.write(pieces, b"\n".join(lines))
+            except UserError as error:
+                bad_row = str(error)
+            size, digest = opener.fingerprint(path, beam_files.size(path))
+        yield json.dumps(
+            [FILES, [number, path, size, digest, survey.found(), pieces, bad_header, bad_row]]
+        ).encode()
+
+
+def _cut_csv(source: CsvSource, survey: Survey, number: int, path: str, packed: str) -> list[bytes]:
+    cuts = source.cut(survey.add, work_shards.is_enough)
+    if not source.is_compressed:
+        return [
+            StagedPiece(number, index, path, piece, None).to_bytes()
+            for index, (piece, _) in enumerate(cuts)
+        ]
+    lines = []
+    start = 0
+    with beam_files.create(packed) as stream:
+        for index, (piece, data) in enumerate(cuts):
+            member = beam_steps.compress(data)
+            stream.write(member)
+            place = (packed, start, start + len(member))
+            lines.append(StagedPiece(number, index, path, piece, place).to_bytes())
+            start += len(member)
+    return lines
+
+
+class _DescribeSplitter(beam.DoFn):
+    def __init__(self, settings: FormatSettings) -> None:
+        self._settings = settings
+
+    @text_free
+    def process(self, element: bytes) -> Iterator[bytes]:
+        try:
+            found: Any = self._settings.make_formatter().description
+        except UserError as error:
+            found = str(error)
+        yield json.dumps([SPLITTER, found]).encode()
+
+
+def _combined(elements: Iterable[bytes]) -> dict[str, list[Any]]:
+    result: dict[str, list[Any]] = {FILES: [], SPLITTER: []}
+    for element in elements:
+        kind, value = json.loads(element)
+        result[kind].append(value)
+    return result
+
+
+class _Hashing(io.RawIOBase):
+    """A stream that is hashed as it is read from beginning to end."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.hash = hashlib.sha256()
+        self.size = 0
+
+    def readable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads the next bytes into `buffer`."""
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self.hash.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Closes the stream."""
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+class _HashingOpener:
+    """Opens a file for a source that reads it through, so that its hash costs no further pass."""
+
+    def __init__(self) -> None:
+        self._last: _Hashing | None = None
+
+    def __call__(self, path: str) -> IO[bytes]:
+        if path.lower().endswith(".parquet"):
+            return beam_files.open_binary(path)
+        self._last = _Hashing(beam_files.open_binary(path))
+        return cast(IO[bytes], io.BufferedReader(self._last, 1 << 20))
+
+    def fingerprint(self, path: str, size: int | None) -> tuple[int, str]:
+        """Returns the size and SHA-256 of the file."""
+        if self._last is not None and self._last.size == size:
+            return size, self._last.hash.hexdigest()
+        return size or 0, beam_files.sha256(path)

@@ -1,0 +1,132 @@
+"""The text that a model is trained on: one sentence a line, a blank line after each note."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from data_prep import sectioning
+from data_prep.formatting.statistics import TextStatistics
+from data_prep.sentences import splitter as sentence_splitting
+
+HELD_OUT_SUFFIX = ".held_out"
+
+_NOT_IN_FILE_NAMES = re.compile(r"[\W_]+")
+
+
+class NoteToFormat(NamedTuple):
+    """A note on its way to a text file."""
+
+    category: str
+    held_out: bool
+    text: str
+
+
+class Document(NamedTuple):
+    """A note as it stands in a text file.
+
+    Attributes:
+      stem: the start of the file's name.
+      shard_key: what decides to which of the stem's files it goes, see `shard_key`.
+      text: its lines, with the blank one that ends it.
+    """
+
+    stem: str
+    shard_key: int
+    text: str
+
+
+class FormattedBatch(NamedTuple):
+    """A batch of notes as text.
+
+    Attributes:
+      content: UTF-8 lines of JSON: the batch's `TextStatistics`, then a `Document` for each note
+        that gave text.
+      notes: notes in the batch, whether they gave text or not.
+      words: words written.
+    """
+
+    content: bytes
+    notes: int
+    words: int
+
+
+class NoteFormatter:
+    """Makes text of batches of notes: sections by rules, then sentences.
+
+    Args:
+      section_rules: "fixed" or "published".
+      sentence_splitter: "spacy" or "rules".
+      spacy_model: an installed package or a folder; for "spacy" only.
+
+    Raises:
+      UserError: the spaCy model cannot be loaded.
+    """
+
+    def __init__(self, *, section_rules: str, sentence_splitter: str, spacy_model: str) -> None:
+        self._section_rules = section_rules
+        self._splitter = sentence_splitting.load_splitter(sentence_splitter, spacy_model)
+        self.description: dict[str, str] = self._splitter.description
+
+    def __call__(self, notes: Sequence[NoteToFormat]) -> FormattedBatch:
+        """Formats a batch; the text of a note does not depend on the others."""
+        statistics, documents = self.format(notes)
+        parts = [statistics.to_json(), *documents]
+        content = "".join(json.dumps(part, ensure_ascii=False) + "\n" for part in parts)
+        return FormattedBatch(content.encode(), len(notes), statistics.total()["words"])
+
+    def format(self, notes: Sequence[NoteToFormat]) -> tuple[TextStatistics, list[Document]]:
+        """Returns what is counted about a batch, and the documents of the notes that gave text."""
+        statistics = TextStatistics()
+        sections_of: list[list[str] | None] = []
+        for note in notes:
+            try:
+                sections_of.append(sectioning.split_sections(note.text, self._section_rules))
+            except sectioning.SectioningError:
+                # The original program loses these notes as well, but without a word.
+                statistics.drop_note(note.category, "sectioning failed")
+                sections_of.append(None)
+        split = iter(self._splitter.split([s for sections in sections_of for s in sections or ()]))
+        documents = []
+        for note, sections in zip(notes, sections_of, strict=True):
+            if sections is None:
+                continue
+            lines = [next(split) for _ in sections]
+            if not any(lines):
+                statistics.drop_note(note.category, "no sentence")
+                continue
+            statistics.add_note(note.category, note.held_out, sections, lines)
+            stem = file_stem(note.category) + HELD_OUT_SUFFIX * note.held_out
+            documents.append(Document(stem, shard_key(note.text), to_document(lines)))
+        return statistics, documents
+
+
+def to_document(lines_of_sections: Iterable[Iterable[str]]) -> str:
+    """Returns a note as it stands in the file, with the blank line that ends it."""
+    lines = [line for lines in lines_of_sections for line in lines]
+    return "\n".join([*lines, "", ""])
+
+
+def shard_key(text: str) -> int:
+    """Returns a hash of a note's text, whose remainder by the number of files chooses its file.
+
+    It follows from the text alone, so that a note goes to the same file in every run, whatever
+    stands before it and whoever formats it.
+    """
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def file_names(stem: str, num_shards: int) -> list[str]:
+    """Returns the names of the text files of one stem."""
+    if num_shards == 1 or stem.endswith(HELD_OUT_SUFFIX):
+        return [f"{stem}.txt"]
+    return [f"{stem}-{shard:05d}-of-{num_shards:05d}.txt" for shard in range(num_shards)]
+
+
+def file_stem(category: str) -> str:
+    """Returns the start of a category's file name: `Nursing/other` becomes `nursing_other`."""
+    return _NOT_IN_FILE_NAMES.sub("_", category.strip().lower())

@@ -1,0 +1,4 @@
+"""Rows of notes out of CSV, Parquet and databases.
+
+Stands on common.
+"""

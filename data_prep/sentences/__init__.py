@@ -1,0 +1,4 @@
+"""Sections to sentences, by spaCy or by rules.
+
+Stands on common.
+"""

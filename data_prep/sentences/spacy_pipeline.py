@@ -1,0 +1,107 @@
+"""Sentences by a spaCy pipeline's own code, in batches: for models of any kind."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from spacy.attrs import IDX, LENGTH, ORTH, SENT_START
+from spacy.vectors import Vectors
+
+from data_prep.sentences.lines import DEIDENTIFIED
+from data_prep.sentences.steady_math import make_steady
+
+_TOKENS_PER_BATCH = 1_500
+
+
+class PipelineSentences:
+    """Runs a pipeline over batches of texts.
+
+    Args:
+      nlp: the pipeline; its models are changed, to compute the same for a text in any batch.
+    """
+
+    def __init__(self, nlp: Any) -> None:
+        self._nlp = nlp
+        for _, component in nlp.pipeline:
+            if hasattr(component, "model"):
+                make_steady(component.model)
+        strings = nlp.vocab.strings
+        self._full_stop = strings.add(".")
+        self._hyphen = strings.add("-")
+        # Set as `_vectors`: setting `vectors` would add all of their strings again each time.
+        self._no_vectors = Vectors(strings=strings)
+
+    def split(self, texts: Sequence[str]) -> list[list[str]]:
+        """Returns the sentences of each text, as they stand in it."""
+        docs = [self._nlp.make_doc(text) for text in texts]
+        by_length = sorted((doc for doc in docs if len(doc) > 1), key=len)
+        for batch in _batches(by_length):
+            self._parse(batch)
+        with self._vectors_aside():
+            return [_sentences(doc) for doc in docs]
+
+    @contextlib.contextmanager
+    def _vectors_aside(self) -> Iterator[None]:
+        """Else merging would add a vector to the model for each de-identified span, for ever."""
+        vocab = self._nlp.vocab
+        vectors = vocab._vectors
+        vocab._vectors = self._no_vectors
+        try:
+            yield
+        finally:
+            vocab._vectors = vectors
+
+    def _parse(self, docs: Sequence[Any]) -> None:
+        for name, component in self._nlp.pipeline:
+            if name == "parser":
+                for doc in docs:
+                    self._start_sentences(doc)
+            if hasattr(component, "pipe"):
+                # spaCy's parser takes a quarter of the batch size at a time.
+                list(component.pipe(docs, batch_size=4 * len(docs)))
+            else:
+                for doc in docs:
+                    component(doc)
+
+    def _start_sentences(self, doc: Any) -> None:
+        orths = doc.to_array(ORTH)[:-2]
+        for i in np.flatnonzero((orths == self._full_stop) | (orths == self._hyphen)).tolist():
+            following = doc[i + 1]
+            if following.is_title if orths[i] == self._full_stop else following.text != "-":
+                following.is_sent_start = True
+
+
+def _batches(docs: Sequence[Any]) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    tokens = 0
+    for doc in docs:
+        if batch and tokens + len(doc) > _TOKENS_PER_BATCH:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(doc)
+        tokens += len(doc)
+    if batch:
+        yield batch
+
+
+def _sentences(doc: Any) -> list[str]:
+    """Returns the sentences of a parsed document, after merging its de-identified spans."""
+    text = doc.text
+    if "[**" in text and len(doc) > 1:
+        doc.tensor = np.zeros((0, 0), np.float32)
+        for match in DEIDENTIFIED.finditer(text):
+            span = doc.char_span(*match.span())
+            if span is not None and len(span) > 1:
+                with doc.retokenize() as retokenizer:
+                    retokenizer.merge(span)
+    if not len(doc):
+        return []
+    starts_sentence, offset, length = doc.to_array([SENT_START, IDX, LENGTH]).T.astype(np.int64)
+    starts = np.flatnonzero(starts_sentence == 1)
+    starts = np.concatenate([[0], starts[starts > 0]])
+    lasts = np.append(starts[1:], len(doc)) - 1
+    ends = offset[lasts] + length[lasts]
+    return [text[i:j] for i, j in zip(offset[starts].tolist(), ends.tolist(), strict=True)]

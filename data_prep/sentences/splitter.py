@@ -1,0 +1,47 @@
+"""Sections to sentences: what a splitter is, and how to get one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+SPLITTERS = ("spacy", "rules")
+
+
+class SentenceSplitter(Protocol):
+    """Splits sections into sentences. Not to be shared between threads."""
+
+    @property
+    def description(self) -> dict[str, str]:
+        """Names and versions of what decides the sentences, for a manifest."""
+        ...
+
+    def split(self, sections: Sequence[str]) -> list[list[str]]:
+        """Returns each section's sentences as they are written, one a line.
+
+        A sentence holds no line end (each became a space) and is not blank. The answer for a
+        section depends on that section alone, not on the others or on earlier calls.
+        """
+        ...
+
+
+def load_splitter(splitter: str, spacy_model: str) -> SentenceSplitter:
+    """Returns the splitter of that name, ready for use.
+
+    Args:
+      splitter: "spacy", the original's way, or "rules", without a model.
+      spacy_model: name of an installed spaCy model, or the path of one; only for "spacy".
+
+    Raises:
+      ValueError: there is no such splitter.
+      UserError: the model is not installed, is broken or has no parser.
+    """
+    if splitter == "spacy":
+        from data_prep.sentences.spacy_splitter import SpacySplitter
+
+        return SpacySplitter(spacy_model)
+    if splitter == "rules":
+        from data_prep.sentences.rules import RuleSplitter
+
+        return RuleSplitter()
+    raise ValueError(f"sentence splitter {splitter!r} is not known; expected one of {SPLITTERS}")

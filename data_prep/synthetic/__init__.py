@@ -1,0 +1,4 @@
+"""Made-up notes in the columns of NOTEEVENTS.
+
+Stands on common.
+"""

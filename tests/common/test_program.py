@@ -1,0 +1,209 @@
+"""The harness of the programs: exit statuses, errors of one line, help, nothing of a note shown."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from data_prep.common import atomic_files, program, progress
+from tests.running import ROOT
+
+PLANTED = "zebrafinch"
+
+
+def define_flags(values: program.ProgramFlags) -> None:
+    values.section("As in the original")
+    flags.DEFINE_string("input_file", None, "What to read.", flag_values=values)
+    flags.DEFINE_integer("count", 3, "How many.", lower_bound=1, flag_values=values)
+    values.section("Ours")
+    flags.DEFINE_bool("quick", False, "Whether to hurry.", flag_values=values)
+    flags.mark_flag_as_required("input_file", flag_values=values)
+
+
+def run(main, *argv: str) -> int:
+    return program.run_to_exit_status("Does a thing.", define_flags, main, argv)
+
+
+def raising(error: BaseException):
+    def main(values: program.ProgramFlags) -> None:
+        raise error
+
+    return main
+
+
+def test_success_is_zero_and_main_sees_the_flags() -> None:
+    seen = {}
+
+    def main(values: program.ProgramFlags) -> None:
+        seen.update(values.as_dict())
+
+    assert run(main, "--input_file=a", "--count=5", "--quick") == 0
+    assert seen == {"input_file": "a", "count": 5, "quick": True}
+
+
+@pytest.mark.parametrize(
+    ("argv", "fragment"),
+    [
+        (["--input_file=a", "--cuont=5"], "cuont"),
+        (["--input_file=a", "--count=many"], "count"),
+        (["--input_file=a", "--count=0"], "count"),
+        ([], "input_file"),
+        (["--input_file=a", "stray"], "stray"),
+        (["--input_file=a", "--quick=perhaps"], "quick"),
+    ],
+)
+def test_command_line_mistakes_are_one_line_and_two(argv, fragment, capsys) -> None:
+    def main(values: program.ProgramFlags) -> None:
+        raise AssertionError("main must not be reached")
+
+    assert run(main, *argv) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert fragment in shown.err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "fragment"),
+    [
+        (program.UserError("notes.csv row 7: found\n12 fields"), 1, "row 7: found 12 fields"),
+        (program.UsageError("--a and --b exclude each other"), 2, "--a and --b"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out.txt"), 1, "out.txt: No space left"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyError(PLANTED), 1, "unexpected KeyError (program.py:"),
+        (UnicodeDecodeError("utf-8", PLANTED.encode(), 0, 1, "bad"), 1, "UnicodeDecodeError"),
+    ],
+)
+def test_errors_are_one_line_without_text(error, status, fragment, capsys) -> None:
+    assert run(raising(error), "--input_file=a") == status
+    shown = capsys.readouterr()
+    assert len(shown.err.splitlines()) == 1
+    assert fragment in shown.err
+    assert PLANTED not in shown.err + shown.out
+
+
+def test_help_lists_flags_under_their_sections_in_order(capsys) -> None:
+    assert run(raising(AssertionError()), "--help") == 0
+    shown = capsys.readouterr().out
+    parts = [
+        "Does a thing.",
+        "As in the original:",
+        "--input_file",
+        "--count",
+        "Ours:",
+        "--[no]quick",
+    ]
+    assert [shown.index(part) for part in parts] == sorted(shown.index(part) for part in parts)
+    assert "(default: 3)" in shown
+
+
+def test_help_into_a_pipe_that_nobody_reads_is_quiet() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        result = subprocess.run(
+            [sys.executable, "-m", "data_prep.format_notes", "--help"],
+            stdout=nobody, stderr=subprocess.PIPE, cwd=ROOT,
+        )  # fmt: skip
+    assert result.stderr == b""
+
+
+def test_a_terminated_program_tidies_up(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from data_prep import atomic_files, program\n"
+        "def main(values):\n"
+        "    with atomic_files.atomic_write(sys.argv[1], 'w') as stream:\n"
+        "        stream.write('half')\n"
+        "        print('writing', flush=True)\n"
+        "        time.sleep(60)\n"
+        "program.run('', lambda values: None, main, [])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    assert list(tmp_path.iterdir())
+    process.terminate()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert len(said.splitlines()) == 1
+    assert "terminated" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_flags_can_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "flags").write_text("--input_file=a\n--count=9\n")
+    seen = {}
+
+    def main(values: program.ProgramFlags) -> None:
+        seen.update(values.as_dict())
+
+    assert run(main, f"--flagfile={tmp_path / 'flags'}") == 0
+    assert seen["count"] == 9
+
+
+def test_information_goes_to_standard_output_and_warnings_to_standard_error(capsys) -> None:
+    def main(values: program.ProgramFlags) -> None:
+        logging.getLogger("data_prep.some_room").info("read 3 notes")
+        logging.getLogger("data_prep.some_room").warning("2 rows skipped")
+        logging.getLogger("some_library").info("chatter")
+
+    assert run(main, "--input_file=a") == 0
+    shown = capsys.readouterr()
+    assert shown.out == "read 3 notes\n"
+    assert shown.err == "2 rows skipped\n"
+
+
+def test_patterns_expand_in_order_and_missing_files_are_named(tmp_path: Path) -> None:
+    for name in ("b.txt", "a.txt", "c.csv"):
+        (tmp_path / name).write_text("x")
+    found = program.expand_patterns(f"{tmp_path}/c.csv,{tmp_path}/*.txt", "input_file")
+    assert [path.name for path in found] == ["c.csv", "a.txt", "b.txt"]
+    with pytest.raises(program.UserError, match=r"--input_file: no file matches .*\.tsv"):
+        program.expand_patterns(f"{tmp_path}/*.tsv", "input_file")
+    with pytest.raises(program.UserError, match="folder"):
+        program.expand_patterns(str(tmp_path), "input_file")
+    with pytest.raises(program.UsageError, match="empty path"):
+        program.expand_patterns(f"{tmp_path}/a.txt,,b", "input_file")
+
+
+def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    with atomic_files.atomic_write(path, "w") as stream:
+        stream.write("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    with pytest.raises(RuntimeError), atomic_files.atomic_write(path, "w") as stream:
+        stream.write("half")
+        raise RuntimeError
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_progress_writes_plain_lines_where_there_is_no_terminal(caplog) -> None:
+    caplog.set_level(logging.INFO, logger="data_prep")
+    with progress.Progress(
+        "work", "notes", total=4, rate_unit="words", seconds_between_lines=0
+    ) as p:
+        p.advance(1, rate=100)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("work: 1 of 4 notes, ")
+    assert " words/s, " in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (119, "119 s"), (600, "10 min"), (12_000, "3 h 20 min"), (1_500_000, "17 d 8 h")],
+)
+def test_durations_read_as_a_person_says_them(seconds: float, text: str) -> None:
+    assert progress.format_seconds(seconds) == text

@@ -1,0 +1,329 @@
+"""Training and evaluation against Google's, and against themselves after interruptions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.precision import LossScale
+from bert_clinical.nn.tensorflow import tf
+from bert_clinical.pretraining import loop as training
+from bert_clinical.pretraining.batches import PretrainingData
+from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.weights import checkpoint
+from data_prep.common.program import UserError
+from tests.golden_data import golden
+
+TINY = TrainingOptions(
+    train_batch_size=4, learning_rate=1e-3, num_train_steps=12, num_warmup_steps=3,
+    save_checkpoints_steps=100, max_eval_steps=3, eval_batch_size=4,
+)  # fmt: skip
+
+
+def config(**changes: Any) -> BertConfig:
+    values = json.loads(golden("model/bert_config.json").read_text())
+    return BertConfig.from_dict({**values, **changes})
+
+
+DROPOUT = config(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+
+
+def load(name: str, folder: Path) -> PretrainingData:
+    folder.mkdir(parents=True, exist_ok=True)
+    return PretrainingData(
+        [golden(name)], config=config(), max_seq_length=128, max_predictions_per_seq=20,
+        cache_folder=folder,
+    )  # fmt: skip
+
+
+def train(
+    folder: Path,
+    options: TrainingOptions = TINY,
+    model: BertConfig | None = None,
+    data: str = "cased_128.tfrecord",
+    **arguments: Any,
+) -> training.TrainingResult:
+    return training.train(
+        config=model or config(), options=options, data=load(data, folder), output_dir=folder,
+        **arguments,
+    )  # fmt: skip
+
+
+def changed(**changes: Any) -> TrainingOptions:
+    return dataclasses.replace(TINY, **changes)
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    return checkpoint.read_tensors(checkpoint.resolve_checkpoint(folder))
+
+
+def largest_difference(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
+    """Of each weight relative to its largest value.
+
+    Attention does not depend on the keys' biases: their gradient is rounding noise, which AdamW
+    makes into steps of the usual size. They and the slots are left out.
+    """
+    return max(
+        np.abs(one[name] - other[name]).max() / max(np.abs(other[name]).max(), 1e-9)
+        for name in other
+        if not name.endswith(("adam_m", "adam_v", "key/bias", "global_step"))
+    )
+
+
+def assert_identical(one: Path, other: Path) -> None:
+    found, expected = weights(one), weights(other)
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def assert_near_googles(found: dict[str, np.ndarray]) -> None:
+    expected = checkpoint.read_tensors(checkpoint.resolve_checkpoint(golden("model/trained")))
+    assert set(found) == set(expected)
+    assert found["global_step"] == 20
+    assert found["global_step"].dtype == np.int64
+    for name, value in expected.items():
+        # Attention does not depend on the keys' biases: their gradient is rounding noise of 1e-10,
+        # which no two releases have in common; hence a floor below any gradient's size.
+        floor = 1e-9 if name.endswith("adam_m") else 1e-18 if name.endswith("adam_v") else 0
+        tolerance = max(1e-4 * np.abs(value).max(), floor)
+        assert np.abs(found[name] - value).max() <= tolerance, name
+
+
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_twenty_steps_are_googles(tmp_path: Path, jit_compile: bool) -> None:
+    train(
+        tmp_path,
+        changed(num_train_steps=20, num_warmup_steps=5, jit_compile=jit_compile),
+        data="one_example.tfrecord",
+        init_checkpoint=checkpoint.resolve_checkpoint(golden("init_bertadam")),
+    )
+    assert_near_googles(weights(tmp_path))
+
+
+def test_goes_on_from_googles_own_checkpoint(tmp_path: Path) -> None:
+    """Twenty more steps from Google's step 20 are near forty of ours."""
+    options = changed(num_train_steps=40, num_warmup_steps=5)
+    init = checkpoint.resolve_checkpoint(golden("model/init"))
+    data = "one_example.tfrecord"
+    # The schedule of the golden run ends at step 20; let ours rise and fall as that one did.
+    train(tmp_path / "ours", changed(num_train_steps=20, num_warmup_steps=5), data=data,
+          init_checkpoint=init)  # fmt: skip
+    google = shutil.copytree(golden("model/trained"), tmp_path / "google")
+    for folder in (tmp_path / "ours", google):
+        result = train(folder, options, data=data)
+        assert result.step == 40
+    assert largest_difference(weights(google), weights(tmp_path / "ours")) < 1e-4
+
+
+def test_evaluation_is_googles(tmp_path: Path) -> None:
+    expected = dict(
+        line.split(" = ") for line in golden("eval_results.txt").read_text().splitlines()
+    )
+    results = training.evaluate(
+        config=config(),
+        options=TrainingOptions(max_eval_steps=25, eval_batch_size=8),
+        data=load("cased_128.tfrecord", tmp_path),
+        output_dir=golden("model/trained"),
+    )
+    assert sorted(results) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(float(results[name]), float(value), rtol=0, atol=1e-5)
+
+
+def test_evaluation_of_an_init_checkpoint_counts_no_steps(tmp_path: Path) -> None:
+    results = training.evaluate(
+        config=config(), options=TINY, data=load("cased_128.tfrecord", tmp_path),
+        output_dir=tmp_path,
+        init_checkpoint=checkpoint.resolve_checkpoint(golden("init_bertadam")),
+    )  # fmt: skip
+    assert results["global_step"] == 0
+    with pytest.raises(UserError, match="holds no checkpoint to evaluate"):
+        training.evaluate(
+            config=config(), options=TINY, data=load("cased_128.tfrecord", tmp_path),
+            output_dir=tmp_path,
+        )  # fmt: skip
+
+
+def test_interrupted_and_uninterrupted_runs_are_the_same(tmp_path: Path) -> None:
+    """However the steps are divided into calls, checkpoints and starts."""
+    train(tmp_path / "whole", model=DROPOUT)
+
+    class StopAt(training.StopRequest):
+        def __init__(self, folder: Path, step: int) -> None:
+            super().__init__()
+            self.reached = lambda: (folder / f"model.ckpt-{step}.index").exists()
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "signal_number":
+                return 15 if object.__getattribute__(self, "reached")() else 0
+            return object.__getattribute__(self, name)
+
+    parts = tmp_path / "parts"
+    options = changed(save_checkpoints_steps=1, iterations_per_loop=2)
+    for step in (1, 5, 7):
+        assert train(parts, options, DROPOUT, stop=StopAt(parts, step)).step == step
+    assert train(parts, changed(iterations_per_loop=3), DROPOUT).step == 12
+    assert_identical(parts, tmp_path / "whole")
+    log = [json.loads(line) for line in (parts / "training_log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log] == [12]
+
+
+def test_dropout_and_order_follow_from_the_seed(tmp_path: Path) -> None:
+    for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
+        train(tmp_path / name, changed(num_train_steps=3, random_seed=seed), DROPOUT)
+    assert_identical(tmp_path / "a", tmp_path / "b")
+    assert largest_difference(weights(tmp_path / "a"), weights(tmp_path / "c")) > 0.1
+
+
+def test_accumulated_gradients_are_those_of_the_batch(tmp_path: Path) -> None:
+    options = changed(train_batch_size=8, num_train_steps=5)
+    train(tmp_path / "whole", options)
+    train(tmp_path / "parts", dataclasses.replace(options, gradient_accumulation_steps=4))
+    parts, whole = weights(tmp_path / "parts"), weights(tmp_path / "whole")
+    # Absolute: where the terms of a bias's gradient cancel, rounding is 1e-6 of what is left.
+    assert max(np.abs(parts[name] - whole[name]).max() for name in whole) < 1e-6
+    assert largest_difference(parts, whole) < 5e-6
+
+
+def test_recomputing_changes_no_weights(tmp_path: Path) -> None:
+    options = changed(num_train_steps=4)
+    train(tmp_path / "kept", options, DROPOUT)
+    train(tmp_path / "again", dataclasses.replace(options, recompute_grad=True), DROPOUT)
+    assert largest_difference(weights(tmp_path / "again"), weights(tmp_path / "kept")) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_loses_less_than_a_percent(tmp_path: Path, precision: str) -> None:
+    options = changed(num_train_steps=200, num_warmup_steps=20, train_batch_size=8, log_every=200)
+    losses = []
+    for name in ("float32", precision):
+        train(tmp_path / name, dataclasses.replace(options, precision=name))
+        losses.append(json.loads((tmp_path / name / "training_log.jsonl").read_text())["loss"])
+    assert abs(losses[1] / losses[0] - 1) < 0.01
+    assert losses[1] != losses[0]
+    if precision == "mixed_float16":
+        assert weights(tmp_path / precision)["loss_scale"] >= 1
+
+
+def test_loss_scale_backs_off_recovers_and_gives_up() -> None:
+    scale = LossScale(dynamic=True)
+    made: list[int] = []
+    assert scale.guard(tf.constant(True), lambda: made.append(1))
+    assert (scale.value.numpy(), scale.good_steps.numpy(), len(made)) == (2**15, 1, 1)
+    for exponent in range(14, -1, -1):
+        assert scale.guard(tf.constant(False), lambda: made.append(1))
+        assert scale.value.numpy() == 2**exponent
+    assert not scale.guard(tf.constant(False), lambda: made.append(1))
+    assert len(made) == 1
+    scale.good_steps.assign(1999)
+    assert scale.guard(tf.constant(True), lambda: made.append(1))
+    assert (scale.value.numpy(), scale.good_steps.numpy()) == (2.0, 0)
+
+
+def test_loss_scale_goes_on_where_it_was(tmp_path: Path) -> None:
+    options = changed(precision="mixed_float16")
+    train(tmp_path / "whole", options)
+    parts = tmp_path / "parts"
+    train(parts, dataclasses.replace(options, num_train_steps=12, save_checkpoints_steps=5))
+    for path in parts.glob("model.ckpt-12.*"):
+        path.unlink()
+    (parts / "checkpoint").unlink()
+    train(parts, options)
+    assert_identical(parts, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, precision: str) -> None:
+    broken = checkpoint.read_tensors(checkpoint.resolve_checkpoint(golden("model/init")))
+    broken["bert/pooler/dense/kernel"] = np.full_like(broken["bert/pooler/dense/kernel"], np.nan)
+    checkpoint.write_checkpoint(tmp_path / "broken", broken)
+    with pytest.raises(UserError) as raised:
+        train(
+            tmp_path / "run",
+            changed(precision=precision, num_train_steps=40, save_checkpoints_steps=1000),
+            init_checkpoint=str(tmp_path / "broken"),
+        )
+    step = 0 if precision == "float32" else 15
+    for fragment in (f"step {step}:", "nan", "learning rate", "none; the run had not saved"):
+        assert fragment in str(raised.value)
+    assert not list((tmp_path / "run").glob("model.ckpt*"))
+
+
+def test_a_bad_step_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    """The rate is 0 at step 0 and far too high at step 1, whose own loss is still good."""
+    with pytest.raises(UserError, match="too large to go on") as raised:
+        train(tmp_path, changed(save_checkpoints_steps=1, learning_rate=1e30))
+    assert f"last good checkpoint: {tmp_path / 'model.ckpt-1'};" in str(raised.value)
+    assert str(raised.value).startswith("step 1:")
+    assert checkpoint.latest_checkpoint(tmp_path) == str(tmp_path / "model.ckpt-1")
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"), [(1, [12]), (3, [8, 10, 12]), (0, [2, 4, 6, 8, 10, 12])]
+)
+def test_keeps_the_newest_checkpoints(tmp_path: Path, keep: int, expected: list[int]) -> None:
+    train(tmp_path, changed(save_checkpoints_steps=2, keep_checkpoint_max=keep))
+    found = sorted(int(path.stem.rpartition("-")[2]) for path in tmp_path.glob("*.index"))
+    assert found == expected
+    state = (tmp_path / "checkpoint").read_text().splitlines()
+    assert state[0] == 'model_checkpoint_path: "model.ckpt-12"'
+    assert len(state) == 1 + len(expected)
+    assert not list(tmp_path.glob("*.partial*"))
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-12")
+
+
+def test_an_encoder_without_heads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tensors = checkpoint.read_tensors(checkpoint.resolve_checkpoint(golden("model/init")))
+    encoder = {name: value for name, value in tensors.items() if name.startswith("bert/")}
+    checkpoint.write_checkpoint(tmp_path / "encoder", encoder)
+    with caplog.at_level("INFO"):
+        train(
+            tmp_path / "run", changed(num_train_steps=1), init_checkpoint=str(tmp_path / "encoder")
+        )
+    assert f"{len(encoder)} of {len(tensors)} variables" in caplog.text
+    assert "the head cls/predictions and the head cls/seq_relationship" in caplog.text
+
+
+def test_held_out_values_and_files_of_a_run(tmp_path: Path) -> None:
+    result = train(
+        tmp_path,
+        changed(eval_every=5, log_every=4),
+        held_out=load("cased_128.tfrecord", tmp_path / "held_out"),
+    )
+    records = [
+        json.loads(line) for line in (tmp_path / "training_log.jsonl").read_text().splitlines()
+    ]
+    kinds = [(record["step"], record["kind"]) for record in records]
+    assert kinds == [
+        (4, "training"), (5, "held_out"), (8, "training"), (10, "held_out"), (12, "training"),
+    ]  # fmt: skip
+    assert {"loss", "masked_lm_accuracy", "learning_rate", "gradient_norm", "loss_scale",
+            "examples_per_second", "tokens_per_second"} <= set(records[0])  # fmt: skip
+    assert result.held_out["masked_lm_loss"] == pytest.approx(records[3]["masked_lm_loss"])
+    assert (tmp_path / "training_curves.png").read_bytes().startswith(b"\x89PNG")
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    tags = set()
+    for record in tf.data.TFRecordDataset(str(events)):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        tags |= {(value.tag, event.step) for value in event.summary.value}
+    assert {("training/loss", 8), ("held_out/masked_lm_accuracy", 10)} <= tags
+
+
+def test_a_finished_run_has_nothing_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(tmp_path, changed(num_train_steps=2))
+    before = (tmp_path / "model.ckpt-2.index").stat().st_mtime_ns
+    with caplog.at_level("INFO"):
+        result = train(tmp_path, changed(num_train_steps=2), init_checkpoint="elsewhere")
+    assert result.step == 2
+    assert "nothing is left to train" in caplog.text
+    assert "--init_checkpoint is not read" in caplog.text
+    assert (tmp_path / "model.ckpt-2.index").stat().st_mtime_ns == before

@@ -1,0 +1,385 @@
+"""create_pretraining_data as its users run it: outputs, shards, mistakes, interruptions."""
+
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bert_clinical.tfrecords import files as tfrecord_io
+from tests.golden_data import golden
+from tests.instances.test_maker import GOLDEN_RUNS, parsed, settings_of
+from tests.running import ROOT, arguments, assert_one_line_error, assert_success, run_program
+
+MODULE = "bert_clinical.create_pretraining_data"
+PLANTED = "Zanzibarquux"
+
+
+def run(**flags):
+    return run_program(MODULE, **flags)
+
+
+def start(**flags):
+    return subprocess.Popen(
+        [sys.executable, "-m", MODULE, *arguments(**flags)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for(condition, process):
+    for _ in range(3000):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise AssertionError("nothing happened")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Five texts of different sizes, one gzip."""
+    folder = tmp_path_factory.mktemp("text")
+    documents = golden("sentences_en_core_web_sm.txt").read_text().split("\n\n")
+    for number, size in enumerate((2, 9, 1, 5)):
+        text = "\n\n".join(documents[number * 2 : number * 2 + size]) + "\n"
+        (folder / f"part-{number}.txt").write_text(text)
+    with gzip.open(folder / "part-4.txt.gz", "wt") as stream:
+        stream.write("\n\n".join(documents[20:]) + "\n")
+    return folder
+
+
+@pytest.fixture
+def small():
+    return {"vocab_file": golden("vocab_cased.txt"), "do_lower_case": "false", "dupe_factor": 2}
+
+
+def test_golden_run(tmp_path):
+    flags = dict(GOLDEN_RUNS["wwm_128"])
+    output = tmp_path / "new" / "folder" / flags["output_file"]
+    result = run(
+        **{**flags, "input_file": golden(flags["input_file"]), "output_file": output,
+           "vocab_file": golden(flags["vocab_file"])}
+    )  # fmt: skip
+    assert_success(result)
+    assert result.stderr == ""
+    settings = settings_of(flags)
+    assert parsed(output, settings) == parsed(golden(flags["output_file"]), settings)
+    assert names(output.parent) == ["wwm_128.tfrecord", "wwm_128.tfrecord.json"]
+
+
+def test_globs_and_gzip_in_and_out(tmp_path):
+    flags = dict(GOLDEN_RUNS["two_in_three_out"])
+    for name in flags["input_file"].split(","):
+        with gzip.open(tmp_path / f"{name}.gz", "wb") as stream:
+            stream.write(golden(name).read_bytes())
+    outputs = [tmp_path / f"{name}.gz" for name in flags["output_file"].split(",")]
+    result = run(
+        **{**flags, "input_file": f"{tmp_path}/part_[a-b].txt.gz",
+           "output_file": ",".join(map(str, outputs)), "vocab_file": golden(flags["vocab_file"])}
+    )  # fmt: skip
+    assert_success(result)
+    for output in outputs:
+        assert output.read_bytes()[:2] == b"\x1f\x8b"
+        expected = parsed(golden(output.name.removesuffix(".gz")), settings_of(flags))
+        assert parsed(output, settings_of(flags)) == expected
+        assert tfrecord_io.read_sidecar(output)["outputs"] == [path.name for path in outputs]
+
+
+def test_sidecar_counts(tmp_path, small):
+    output = tmp_path / "a.tfrecord"
+    text = golden("part_a.txt")
+    assert_success(run(input_file=text, output_file=output, masked_lm_prob=0.2, **small))
+    sidecar = tfrecord_io.read_sidecar(output)
+    flags = sidecar["flags"]
+    assert {name: flags[name] for name in ("do_lower_case", "dupe_factor", "masked_lm_prob")} == {
+        "do_lower_case": False, "dupe_factor": 2, "masked_lm_prob": 0.2,
+    }  # fmt: skip
+    assert sidecar["vocabulary"]["entries"] == 1000
+    assert len(sidecar["vocabulary"]["sha256"]) == len(sidecar["inputs"][0]["sha256"]) == 64
+    counts = sidecar["counts"]
+    lines = text.read_text().splitlines()
+    assert counts["sentences"] == sum(1 for line in lines if line.strip())
+    assert counts["words"] == sum(len(line.split()) for line in lines)
+    examples = parsed(output, settings_of(flags))
+    assert counts["instances"] == len(examples)
+    assert counts["random_next"] == sum(e["next_sentence_labels"][0] for e in examples)
+    assert counts["masked_wordpieces"] == sum(sum(e["masked_lm_weights"]) for e in examples)
+    used = [sum(example["input_mask"]) for example in examples]
+    assert sidecar["shares"]["padding"] == pytest.approx(1 - sum(used) / len(used) / 128)
+    for length, count in sidecar["sequence_lengths"].items():
+        assert used.count(int(length)) == count
+    assert sum(sidecar["sequence_lengths"].values()) == len(examples)
+
+
+def test_stats_only_writes_nothing(tmp_path, small):
+    result = run_program(
+        MODULE, "--stats_only", input_file=golden("part_a.txt"),
+        output_file=tmp_path / "no" / "a.tfrecord", **small,
+    )  # fmt: skip
+    assert_success(result)
+    assert "documents" in result.stdout
+    assert "[UNK]" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_flags_need_no_heavy_import():
+    heavy = "{'numba', 'tensorflow', 'spacy', 'pandas', 'numpy', 'tokenizers'}"
+    code = (
+        "import sys; from data_prep import program; from bert_clinical import "
+        "create_pretraining_data as p; program.run_to_exit_status(p.__doc__, p.define_flags, "
+        f"p.main, ['--help']); print({heavy} & set(sys.modules) or 'light')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.endswith("light\n"), result.stderr
+    assert result.stdout.index("As in Google's program:") < result.stdout.index("--output_dir")
+
+
+def test_shards_are_those_of_single_runs_whatever_the_workers(tmp_path, shards, small):
+    for workers in (1, 2):
+        result = run(
+            input_file=f"{shards}/part-*", output_dir=tmp_path / str(workers),
+            num_workers=workers, **small,
+        )  # fmt: skip
+        assert_success(result)
+    made = names(tmp_path / "1")
+    assert [name for name in made if name.endswith(".tfrecord")] == [
+        f"part-{number}.tfrecord" for number in range(5)
+    ]
+    for name in made:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    for name in ("part-1.txt", "part-4.txt.gz"):
+        alone = tmp_path / "alone.tfrecord"
+        assert_success(run(input_file=shards / name, output_file=alone, **small))
+        shard = tmp_path / "1" / f"{name.split('.')[0]}.tfrecord"
+        assert alone.read_bytes() == shard.read_bytes()
+
+
+def test_started_again_only_what_is_missing_is_made(tmp_path, shards, small):
+    flags = {"input_file": f"{shards}/part-*", "output_dir": tmp_path, **small}
+    assert_success(run(**flags))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    times = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    (tmp_path / "part-1.tfrecord").unlink()
+    (tmp_path / "part-3.tfrecord.json").unlink()
+    result = run(**flags)
+    assert_success(result)
+    assert "3 of 5 shards are there already" in result.stdout
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    made = {p.name for p in tmp_path.iterdir() if p.stat().st_mtime_ns != times[p.name]}
+    assert {name.split(".")[0] for name in made} == {"part-1", "part-3"}
+
+    assert_one_line_error(
+        run(**{**flags, "dupe_factor": 3}), 1, "part-0.tfrecord", "dupe_factor (2, now 3)"
+    )
+    assert_one_line_error(
+        run(**{**flags, "vocab_file": golden("vocab_uncased.txt"), "do_lower_case": "true"}),
+        1, "do_lower_case (False, now True)", "the vocabulary",
+    )  # fmt: skip
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_failing_shard_is_named_and_leaves_the_others(workers, tmp_path, shards, small):
+    text = tmp_path / "text"
+    shutil.copytree(shards, text)
+    (text / "part-2.txt").write_bytes(b"fine\n" + PLANTED.encode() + b"\xff\n")
+    (text / "part-3.txt").write_text("\n\n")
+    output = tmp_path / "out"
+    result = run(input_file=f"{text}/part-*", output_dir=output, num_workers=workers, **small)
+    assert_one_line_error(result, 1, "2 of 5", "part-2.txt, line 2: not UTF-8", "part-3.txt")
+    assert PLANTED not in result.stdout + result.stderr
+    made = [name for name in names(output) if name.endswith(".tfrecord")]
+    assert made == [f"part-{number}.tfrecord" for number in (0, 1, 4)]
+    assert len(names(output)) == 6
+
+
+def mistakes(folder):
+    """Name, flags that replace good ones, exit status, what the error says."""
+    text = folder / "text.txt"
+    text.write_text(f"{PLANTED} is here .\nA second line .\n\nAnother note .\n")
+    (folder / "empty.txt").write_text("\n \n")
+    (folder / "latin.txt").write_bytes(f"one\n{PLANTED} d\xe9j\xe0\n".encode("latin-1"))
+    (folder / "plain.txt.gz").write_text(PLANTED)
+    (folder / "folder").mkdir()
+    (folder / "twin").mkdir()
+    (folder / "twin" / "text.txt.gz").write_bytes(gzip.compress(text.read_bytes()))
+    (folder / "no_mask.txt").write_text(f"[CLS]\n[SEP]\n[UNK]\n{PLANTED}\n")
+    (folder / "latin_vocab.txt").write_bytes(f"[CLS]\n{PLANTED}\xe9\n".encode("latin-1"))
+    (folder / "bad.tfrecord.json").write_text("{")
+    (folder / "bad.txt").write_text("a\n")
+    no_output = {"output_file": None}
+    return {
+        "no input flag": ({"input_file": None}, 2, ["input_file"]),
+        "no vocabulary flag": ({"vocab_file": None}, 2, ["vocab_file"]),
+        "no output": (no_output, 2, ["--output_file", "--output_dir", "--stats_only"]),
+        "two outputs": ({"output_dir": folder / "d"}, 2, ["--output_file and --output_dir"]),
+        "unknown flag": ({"max_sequence_length": 128}, 2, ["max_sequence_length"]),
+        "not a number": ({"max_seq_length": "long"}, 2, ["max_seq_length"]),
+        "too short": ({"max_seq_length": 4}, 2, ["--max_seq_length is 4", "at least 5"]),
+        "no predictions": ({"max_predictions_per_seq": 0}, 2, ["at least 1"]),
+        "no passes": ({"dupe_factor": 0}, 2, ["--dupe_factor is 0"]),
+        "no probability": ({"masked_lm_prob": 15}, 2, ["--masked_lm_prob is 15", "0 and 1"]),
+        "no such probability": ({"short_seq_prob": -1}, 2, ["--short_seq_prob is -1"]),
+        "workers without shards": ({"num_workers": 2}, 2, ["--output_dir"]),
+        "no workers": ({**no_output, "output_dir": folder / "d", "num_workers": 0}, 2, ["least 1"]),
+        "no buffer": ({"buffer_mb": 0}, 2, ["--buffer_mb is 0"]),
+        "comma too many": ({"output_file": "a,,b"}, 2, ["empty path"]),
+        "missing text": ({"input_file": folder / "nowhere.txt"}, 1, ["nowhere.txt"]),
+        "no match": ({"input_file": folder / "x*.txt"}, 1, ["no file matches", "x*.txt"]),
+        "folder as text": ({"input_file": folder / "folder"}, 1, ["is a folder"]),
+        "empty text": ({"input_file": folder / "empty.txt"}, 1, ["empty.txt", "no text"]),
+        "not UTF-8": ({"input_file": folder / "latin.txt"}, 1, ["latin.txt, line 2"]),
+        "not gzip": ({"input_file": folder / "plain.txt.gz"}, 1, ["plain.txt.gz", "gzip"]),
+        "missing vocabulary": ({"vocab_file": folder / "v.txt"}, 1, ["--vocab_file", "v.txt"]),
+        "no [MASK]": ({"vocab_file": folder / "no_mask.txt"}, 1, ["no_mask.txt", "[MASK]"]),
+        "vocabulary not UTF-8": ({"vocab_file": folder / "latin_vocab.txt"}, 1, ["line 2"]),
+        "text as vocabulary": ({"vocab_file": text}, 1, ["[CLS], [SEP], [MASK], [UNK]"]),
+        "output is input": ({"output_file": text}, 1, ["is an input too"]),
+        "output is vocabulary": ({"output_file": golden("vocab_cased.txt")}, 1, ["an input too"]),
+        "output twice": ({"output_file": "/tmp/o.tf,/tmp/./o.tf"}, 1, ["another output too"]),
+        "folder as output": ({"output_file": folder / "folder"}, 1, ["is a folder"]),
+        "output below a file": ({"output_file": text / "a.tfrecord"}, 1, ["is a file"]),
+        "unwritable output": ({"output_file": "/proc/a.tfrecord"}, 1, ["/proc/a.tfrecord"]),
+        "colliding stems": (
+            {**no_output, "output_dir": folder / "d",
+             "input_file": f"{text},{folder}/twin/text.txt.gz"},
+            1, ["would both become text.tfrecord"],
+        ),
+        "broken sidecar": (
+            {**no_output, "output_dir": folder, "input_file": folder / "bad.txt"},
+            1, ["bad.tfrecord.json", "not a JSON object"],
+        ),
+    }  # fmt: skip
+
+
+def test_mistakes(tmp_path):
+    table = mistakes(tmp_path)
+    assert len(table) >= 30
+    before = names(tmp_path)
+    good = {
+        "input_file": tmp_path / "text.txt",
+        "output_file": tmp_path / "out.tfrecord",
+        "vocab_file": golden("vocab_cased.txt"),
+        "do_lower_case": "false",
+    }
+    for mistake, (flags, status, fragments) in table.items():
+        result = run(**{**good, **flags})
+        assert_one_line_error(result, status, *fragments)
+        assert PLANTED not in result.stdout + result.stderr, mistake
+        assert names(tmp_path) == before, mistake
+
+
+def test_no_word_of_the_text_is_shown(tmp_path, small):
+    text = tmp_path / "text.txt"
+    text.write_text(f"{PLANTED} was here .\nSo was {PLANTED}\n\n" * 30)
+    output = tmp_path / "a.tfrecord"
+    report = tmp_path / "report.html"
+    result = run(input_file=text, output_file=output, report_file=report, **small)
+    assert_success(result)
+    for shown in (result.stdout, result.stderr, report.read_text(),
+                  tfrecord_io.sidecar_path(output).read_text()):  # fmt: skip
+        for part in (PLANTED, PLANTED.lower(), "Zanzibar", "was here"):
+            assert part not in shown
+
+
+# The uncased vocabulary cannot spell capitals.
+@pytest.mark.parametrize(("vocab", "charts"), [("vocab_cased.txt", 6), ("vocab_uncased.txt", 7)])
+def test_report_by_shard(vocab, charts, tmp_path, shards, small):
+    report = tmp_path / "sub" / "report.html"
+    result = run_program(
+        MODULE, "--stats_only", input_file=f"{shards}/part-*", output_dir=tmp_path / "out",
+        report_file=report, **{**small, "vocab_file": golden(vocab)},
+    )  # fmt: skip
+    assert_success(result)
+    page = report.read_text()
+    assert page.count("<svg") == charts
+    assert all(f"part-{number}.txt" in page for number in range(5))
+    assert names(tmp_path) == ["sub"]
+
+
+def test_full_disk_is_one_line(tmp_path, small):
+    # Whatever is written to /dev/full finds no space left.
+    (tmp_path / "a.tfrecord.partial").symlink_to("/dev/full")
+    result = run(input_file=golden("part_a.txt"), output_file=tmp_path / "a.tfrecord", **small)
+    assert_one_line_error(result, 1, "a.tfrecord", "No space left on device", "free some space")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_of_the_buffer_is_one_line(tmp_path, small):
+    flags = arguments(
+        **{**small, "dupe_factor": 40}, input_file=golden("part_a.txt"),
+        output_file=tmp_path / "a.tfrecord", buffer_mb=1,
+    )  # fmt: skip
+    # A limit on the size of files stands in for a small disk.
+    command = ["bash", "-c", 'ulimit -f 1500; exec "$@"', "-", sys.executable, "-m", MODULE]
+    result = subprocess.run([*command, *flags], capture_output=True, text=True, cwd=ROOT)
+    assert_one_line_error(result, 1, str(tmp_path), "File too large")
+    assert list(tmp_path.iterdir()) == []
+
+
+def busy_flags(shards, output, small):
+    """Flags with which the program works for long."""
+    return {**small, "input_file": f"{shards}/part-1.txt", **output, "dupe_factor": 30_000}
+
+
+@pytest.mark.parametrize("workers", [None, 1, 2])
+def test_interrupt_leaves_nothing(workers, tmp_path, shards, small):
+    output = {"output_dir": tmp_path, "num_workers": workers}
+    if workers is None:
+        output = {"output_file": tmp_path / "part-1.tfrecord"}
+    process = start(**busy_flags(shards, output, small))
+    wait_for((tmp_path / "part-1.tfrecord.partial").exists, process)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert stderr == "create_pretraining_data: error: interrupted\n", stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_and_started_again(tmp_path, shards, small):
+    flags = {"input_file": f"{shards}/part-*", "num_workers": 2, **small, "dupe_factor": 600}
+    folder = tmp_path / "killed"
+    process = start(**flags, output_dir=folder)
+    wait_for(lambda: len(list(folder.glob("*.json"))) >= 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    done = {p: p.read_bytes() for p in folder.glob("*.json")}
+    assert len(done) < 5
+    for path in folder.glob("*.tfrecord"):
+        assert sum(1 for _ in tfrecord_io.read_records(path)) > 1000
+    result = run(**flags, output_dir=folder)
+    assert_success(result)
+    assert f"{len(done)} of 5 shards are there already" in result.stdout
+    assert_success(run(**{**flags, "num_workers": 1}, output_dir=tmp_path / "whole"))
+    assert names(folder) == names(tmp_path / "whole")
+    for path in folder.iterdir():
+        assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
+
+
+def test_worker_that_dies_is_named(tmp_path, shards, small):
+    two = f"{shards}/part-1.txt,{shards}/part-3.txt"
+    flags = busy_flags(shards, {"output_dir": tmp_path, "num_workers": 2}, small)
+    process = start(**{**flags, "input_file": two})
+    wait_for(lambda: len(list(tmp_path.glob("*.partial"))) == 2, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [
+        pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    os.kill(int(workers[0]), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert len(stderr.splitlines()) == 1, stderr
+    assert "SIGKILL" in stderr
+    assert "part-" in stderr
+    assert list(tmp_path.iterdir()) == []

