@@ -133,55 +133,22 @@ class _Run:
 
     def finish(self, train: Part | None, dev: Part | None, test: Part | None) -> None:
         """Trains if there is something to train on, measures and writes."""
-        from bert_clinical.tasks import training as fine_tuning
-        from bert_clinical.tasks.model import HEAD_DROPOUT, TaskModel
+        from bert_clinical.tasks.model import TaskModel
 
-        values, task = self.values, self.task
         encoded = {
-            part.name: task.encode(part, self.model, self.labels)
+            part.name: self.task.encode(part, self.model, self.labels)
             for part in (train, dev, test)
             if part is not None
         }
-        segments = max(
-            max(example.segment_ids) for found in encoded.values() for example in task.inputs(found)
-        )
-        if segments >= self.model.config.type_vocab_size:
-            raise UserError(
-                f"{self.model.source}: type_vocab_size is {self.model.config.type_vocab_size}, "
-                f"expected at least {segments + 1} for pairs of sentences"
-            )
+        self._require_segments(encoded)
         network = TaskModel(
             self.model.config, self.model.weights, num_labels=len(self.labels),
-            per_token=task.per_token, gelu=self.model.gelu, random_seed=values.random_seed,
-            sum_loss=task.sum_loss,
+            per_token=self.task.per_token, gelu=self.model.gelu,
+            random_seed=self.values.random_seed, sum_loss=self.task.sum_loss,
         )  # fmt: skip
-        results: dict[str, Any] = {"task_name": values.task_name, "labels": self.labels}
+        results: dict[str, Any] = {"task_name": self.values.task_name, "labels": self.labels}
         if train is not None:
-            options = fine_tuning.FineTuningOptions(
-                pad_to_max_seq_length=task.pad_to_max_seq_length,
-                **{
-                    name: values[name].value
-                    for name in fine_tuning.FineTuningOptions.__dataclass_fields__
-                    if name in values
-                },
-            )
-            done = fine_tuning.fine_tune(
-                model=network,
-                examples=task.inputs(encoded["train"]),
-                options=options,
-                evaluate=(
-                    (lambda: self._measure(network, dev, encoded["dev"]).metrics) if dev else None
-                ),
-                metric=task.metric,
-            )
-            if dev is not None:
-                _log.info(
-                    "Epoch %d is the best by %s on the dev data.", done.best.number, task.metric
-                )
-            results |= _of_training(done)
-            results["hyperparameters"] = {
-                **asdict(options), "gelu": self.model.gelu, "model": self.model.source,
-            }  # fmt: skip
+            results |= self._train(network, dev, encoded)
         files: dict[str, Sequence[str]] = {}
         for part, prefix in ((dev, "eval"), (test, "test")):
             if part is None:
@@ -197,35 +164,85 @@ class _Run:
         if train is None:
             self._write_results(results, files)
         else:
-            record = {"gelu": self.model.gelu, "do_lower_case": self.model.do_lower_case}
-            with task_folder.new_folder(self.output_dir, task.program, record) as folder:
-                task_folder.write_model(
-                    folder, architecture=task.architecture, config=self.model.config,
-                    gelu=self.model.gelu, tokens=self.model.tokens,
-                    do_lower_case=self.model.do_lower_case, labels=self.labels,
-                    weights={name: value.numpy() for name, value in network.variables.items()},
-                    dropout=HEAD_DROPOUT,
-                )  # fmt: skip
-                task_folder.write_results(folder, results, files)
+            self._write_model(network, results, files)
         _log.info("Wrote %s.", self.output_dir)
 
+    def _require_segments(self, encoded: Mapping[str, Sequence[Any]]) -> None:
+        """Raises `UserError` if the model knows fewer segments than the inputs have."""
+        segments = max(
+            max(example.segment_ids)
+            for part in encoded.values()
+            for example in self.task.inputs(part)
+        )
+        known = self.model.config.type_vocab_size
+        if segments >= known:
+            raise UserError(
+                f"{self.model.source}: type_vocab_size is {known}, expected at least "
+                f"{segments + 1} for pairs of sentences"
+            )
+
+    def _train(
+        self, network: TaskModel, dev: Part | None, encoded: Mapping[str, Sequence[Any]]
+    ) -> dict[str, Any]:
+        """Trains the model and returns what the results say of it."""
+        from bert_clinical.tasks import training
+
+        values, task = self.values, self.task
+        options = training.FineTuningOptions(
+            pad_to_max_seq_length=task.pad_to_max_seq_length,
+            **{
+                name: values[name].value
+                for name in training.FineTuningOptions.__dataclass_fields__
+                if name in values
+            },
+        )
+        done = training.fine_tune(
+            model=network,
+            examples=task.inputs(encoded["train"]),
+            options=options,
+            evaluate=(
+                (lambda: self._measure(network, dev, encoded["dev"]).metrics) if dev else None
+            ),
+            metric=task.metric,
+        )
+        if dev is not None:
+            _log.info("Epoch %d is the best by %s on the dev data.", done.best.number, task.metric)
+        settings = {**asdict(options), "gelu": self.model.gelu, "model": self.model.source}
+        return {**_of_training(done), "hyperparameters": settings}
+
     def _measure(self, network: TaskModel, part: Part, encoded: Sequence[Any]) -> Measured:
-        from bert_clinical.tasks import training as fine_tuning
+        from bert_clinical.tasks import training
 
         values, task = self.values, self.task
         inputs = task.inputs(encoded)
         size = values.predict_batch_size if part.name == "test" else values.eval_batch_size
-        logits = fine_tuning.predict(network, inputs, size)
+        logits = training.predict(network, inputs, size)
         measured = task.measure(part, encoded, logits, self.labels)
         if not part.labelled:
             return measured
-        loss = {"loss": fine_tuning.mean_loss(inputs, logits)}
+        loss = {"loss": training.mean_loss(inputs, logits)}
         if math.isnan(loss["loss"]):
             # None of the labels is one that the model knows.
             return measured
         return Measured(
             {**measured.metrics, **loss}, measured.details, measured.table, measured.files
         )
+
+    def _write_model(
+        self, network: TaskModel, results: dict[str, Any], files: dict[str, Sequence[str]]
+    ) -> None:
+        from bert_clinical.tasks.model import HEAD_DROPOUT
+
+        record = {"gelu": self.model.gelu, "do_lower_case": self.model.do_lower_case}
+        with task_folder.new_folder(self.output_dir, self.task.program, record) as folder:
+            task_folder.write_model(
+                folder, architecture=self.task.architecture, config=self.model.config,
+                gelu=self.model.gelu, tokens=self.model.tokens,
+                do_lower_case=self.model.do_lower_case, labels=self.labels,
+                weights={name: value.numpy() for name, value in network.variables.items()},
+                dropout=HEAD_DROPOUT,
+            )  # fmt: skip
+            task_folder.write_results(folder, results, files)
 
     def _write_results(self, results: dict[str, Any], files: dict[str, Sequence[str]]) -> None:
         if task_folder.is_fine_tuned(self.output_dir):
