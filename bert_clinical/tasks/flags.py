@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from absl import flags
 
+from bert_clinical.tasks.options import FineTuningOptions
+from data_prep.common import settings_flags
 from data_prep.common.program import ProgramFlags, UsageError
 
-_TPU_FLAGS = ("tpu_name", "tpu_zone", "gcp_project", "master")
 _CHECKPOINT_FLAGS = ("bert_config_file", "vocab_file", "init_checkpoint")
 
 
@@ -35,11 +36,6 @@ def define_common_flags(values: ProgramFlags, defaults: Defaults, tasks: Sequenc
     def switch(name: str, default: bool | None, text: str) -> None:
         flags.DEFINE_boolean(name, default, text, flag_values=values)
 
-    def number(name: str, default: float, text: str, upper: float | None = None) -> None:
-        flags.DEFINE_float(
-            name, default, text, lower_bound=0, upper_bound=upper, flag_values=values
-        )
-
     values.section("As in the original's program")
     string("data_dir", "Folder of the data. Required.")
     string("bert_config_file", "The model's bert_config.json.")
@@ -56,22 +52,20 @@ def define_common_flags(values: ProgramFlags, defaults: Defaults, tasks: Sequenc
         "Lower-case the text: False for a cased model such as BioBERT. A transformers folder "
         "says it itself.",
     )  # fmt: skip
-    integer("max_seq_length", 128, "Most WordPieces of an input, special tokens included.", 3)
+    settings_flags.define(values, FineTuningOptions, "max_seq_length")
     switch("do_train", defaults.do_train, "Train.")
     switch("do_eval", False, "Evaluate on the dev data, while training after each epoch.")
     switch("do_predict", defaults.do_predict, "Predict the labels of the test data.")
-    integer("train_batch_size", 32, "Examples of an update.")
+    settings_flags.define(values, FineTuningOptions, "train_batch_size")
     integer("eval_batch_size", 8, "Examples of a batch of evaluation.")
     integer("predict_batch_size", 8, "Examples of a batch of prediction.")
-    number("learning_rate", 5e-5, "The learning rate that warm-up leads to.")
-    number("num_train_epochs", defaults.num_train_epochs, "Passes over the training data.")
-    number("warmup_proportion", 0.1, "Share of the updates during which the rate rises.", 1)
+    settings_flags.define(
+        values, FineTuningOptions, "learning_rate", "num_train_epochs", "warmup_proportion",
+        num_train_epochs=defaults.num_train_epochs,
+    )  # fmt: skip
     integer("save_checkpoints_steps", 1000, "Without effect: a short run is written at its end.")
     integer("iterations_per_loop", 1000, "Without effect here.")
-    switch("use_tpu", False, "Refused: this program runs on CPUs and GPUs.")
-    for name in _TPU_FLAGS:
-        string(name, "Refused: belongs to TPUs.")
-    flags.DEFINE_integer("num_tpu_cores", None, "Refused: belongs to TPUs.", flag_values=values)
+    settings_flags.define_tpu_flags(values)
     for name in ("data_dir", "task_name", "output_dir"):
         flags.mark_flag_as_required(name, flag_values=values)
 
@@ -91,10 +85,7 @@ def define_further_flags(values: ProgramFlags) -> None:
         "given, else tanh. BioBERT has erf.",
         flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_integer(
-        "random_seed", 12345, "Of the new layer, dropout and the order of the data.",
-        lower_bound=0, flag_values=values,
-    )  # fmt: skip
+    settings_flags.define(values, FineTuningOptions, "random_seed")
     flags.DEFINE_boolean(
         "check_case", True, "Refuse a --do_lower_case that the vocabulary's capitals contradict.",
         flag_values=values,
@@ -107,11 +98,7 @@ def check_flags(values: ProgramFlags, tasks: Sequence[str]) -> str:
     Raises:
       UsageError: flags that cannot go together, or a value that cannot be.
     """
-    for name in ("use_tpu", *_TPU_FLAGS, "num_tpu_cores"):
-        if values[name].value:
-            raise UsageError(
-                f"--{name}: TPUs are not supported, this program runs on CPUs and GPUs; remove it"
-            )
+    settings_flags.refuse_tpu_flags(values)
     task = values.task_name.lower()
     if task not in tasks:
         raise UsageError(f"--task_name={values.task_name}; expected one of {', '.join(tasks)}")

@@ -14,8 +14,10 @@ import numpy as np
 
 from bert_clinical.tasks import folder as task_folder
 from bert_clinical.tasks.data import Encoded
+from bert_clinical.tasks.options import FineTuningOptions
 from bert_clinical.weights.model_flags import given_case, load_named_checkpoint, require_positions
 from bert_clinical.weights.pretrained import PretrainedModel, load_from_transformers
+from data_prep.common import settings_flags
 from data_prep.common.program import ProgramFlags, UserError
 
 if TYPE_CHECKING:
@@ -188,13 +190,8 @@ class _Run:
         from bert_clinical.tasks import training
 
         values, task = self.values, self.task
-        options = training.FineTuningOptions(
-            pad_to_max_seq_length=task.pad_to_max_seq_length,
-            **{
-                name: values[name].value
-                for name in training.FineTuningOptions.__dataclass_fields__
-                if name in values
-            },
+        options = settings_flags.read(
+            values, FineTuningOptions, pad_to_max_seq_length=task.pad_to_max_seq_length
         )
         done = training.fine_tune(
             model=network,

@@ -13,33 +13,11 @@ import numpy as np
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.tasks.data import NO_LABEL, Encoded, batch_of, training_order
 from bert_clinical.tasks.model import Schedule, TaskModel, TaskTraining
+from bert_clinical.tasks.options import FineTuningOptions
 from data_prep.common.program import UserError
 from data_prep.common.progress import Progress
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FineTuningOptions:
-    """The settings of a run, named as the flags.
-
-    Attributes:
-      max_seq_length: WordPieces of an input.
-      train_batch_size: examples of an update.
-      learning_rate: that warm-up leads to.
-      num_train_epochs: passes over the training data.
-      warmup_proportion: share of the updates during which the learning rate rises.
-      random_seed: of the new layer, dropout and the order of the data.
-      pad_to_max_seq_length: pad every batch to the full length, not to its longest input.
-    """
-
-    max_seq_length: int = 128
-    train_batch_size: int = 32
-    learning_rate: float = 5e-5
-    num_train_epochs: float = 3.0
-    warmup_proportion: float = 0.1
-    random_seed: int = 12345
-    pad_to_max_seq_length: bool = False
 
 
 @dataclass(frozen=True)

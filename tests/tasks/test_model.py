@@ -16,7 +16,7 @@ from bert_clinical.tasks import training as fine_tuning
 from bert_clinical.tasks.data import NO_LABEL, Encoded, batch_of
 from bert_clinical.tasks.folder import SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, write_model
 from bert_clinical.tasks.model import Schedule, TaskModel, TaskTraining
-from bert_clinical.tasks.training import FineTuningOptions
+from bert_clinical.tasks.options import FineTuningOptions
 from bert_clinical.weights.transformers_names import transformers_name
 from data_prep.common.program import UserError
 from tests.theirs import needs_transformers, theirs

@@ -1,0 +1,115 @@
+"""Flags out of the fields of a settings class: default, help and bounds of each stand once.
+
+@dataclass(frozen=True)
+class Settings:
+    max_seq_length: int = setting(128, "WordPieces in a sequence.", minimum=3)
+
+settings_flags.define(values, Settings)
+settings = settings_flags.read(values, Settings)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from absl import flags
+
+from data_prep.common.program import ProgramFlags, UsageError
+
+Settings = TypeVar("Settings")
+
+_KEY = "flag"
+_TPU_STRINGS = ("tpu_name", "tpu_zone", "gcp_project", "master")
+_TPU_FLAGS = ("use_tpu", *_TPU_STRINGS, "num_tpu_cores")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flag:
+    help: str
+    minimum: float | None
+    maximum: float | None
+    choices: Sequence[str] | None
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    """Returns a dataclass field that is also a flag of the field's name.
+
+    Args:
+      default: of the field and the flag; its type is the flag's (None: a string).
+      help: what `--help` says.
+      minimum: the smallest number.
+      maximum: the largest number.
+      choices: the values that a string can have.
+    """
+    flag = _Flag(help, minimum, maximum, choices)
+    return dataclasses.field(default=default, metadata={_KEY: flag})
+
+
+def define(values: ProgramFlags, settings: type, *names: str, **defaults: Any) -> None:
+    """Defines flags of the fields that `setting` made.
+
+    Args:
+      values: where the flags are defined.
+      settings: the dataclass.
+      *names: which of its fields, in this order; all when none is named.
+      **defaults: of flags in which a program differs from the class.
+    """
+    fields = {field.name: field for field in dataclasses.fields(settings) if _KEY in field.metadata}
+    for name in names or fields:
+        flag: _Flag = fields[name].metadata[_KEY]
+        default = defaults.get(name, fields[name].default)
+        bounds = {"lower_bound": flag.minimum, "upper_bound": flag.maximum, "flag_values": values}
+        if flag.choices is not None:
+            flags.DEFINE_enum(name, default, list(flag.choices), flag.help, flag_values=values)
+        elif isinstance(default, bool):
+            flags.DEFINE_boolean(name, default, flag.help, flag_values=values)
+        elif isinstance(default, int):
+            flags.DEFINE_integer(name, default, flag.help, **bounds)
+        elif isinstance(default, float):
+            flags.DEFINE_float(name, default, flag.help, **bounds)
+        else:
+            flags.DEFINE_string(name, default, flag.help, flag_values=values)
+
+
+def read(values: ProgramFlags, settings: type[Settings], **others: Any) -> Settings:
+    """Returns the settings that the flags say.
+
+    Args:
+      values: the parsed flags.
+      settings: the dataclass.
+      **others: fields that are no flags.
+    """
+    found = {
+        field.name: values[field.name].value
+        for field in dataclasses.fields(settings)  # type: ignore[arg-type]
+        if _KEY in field.metadata
+    }
+    return settings(**found, **others)
+
+
+def define_tpu_flags(values: ProgramFlags) -> None:
+    """Defines Google's flags for TPUs, so that a script that has them gets a clear answer."""
+    flags.DEFINE_boolean(
+        "use_tpu", False, "Refused: this program runs on CPUs and GPUs.", flag_values=values
+    )
+    for name in _TPU_STRINGS:
+        flags.DEFINE_string(name, None, "Refused: belongs to TPUs.", flag_values=values)
+    flags.DEFINE_integer("num_tpu_cores", None, "Refused: belongs to TPUs.", flag_values=values)
+
+
+def refuse_tpu_flags(values: ProgramFlags) -> None:
+    """Raises `UsageError` if one of `define_tpu_flags` is given."""
+    for name in _TPU_FLAGS:
+        if values[name].value:
+            raise UsageError(
+                f"--{name}: TPUs are not supported, this program runs on CPUs and GPUs; remove it"
+            )
