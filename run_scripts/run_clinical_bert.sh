@@ -2,7 +2,8 @@
 # The published recipe: MIMIC-III notes and a BioBERT folder in, a transformers folder out.
 #   NOTES=NOTEEVENTS.csv.gz BIOBERT_DIR=biobert_v1.0_pubmed_pmc OUTPUT_DIR=clinical_bert \
 #     run_scripts/run_clinical_bert.sh
-# Every stage can be killed and the same command given again. Further flags go to run_pretraining, for
+# Every stage can be killed and the same command given again; TERM, INT, HUP, USR1 and USR2 reach the
+# stage that runs, and the script ends with its status. Further flags go to run_pretraining, for
 # example --precision=mixed_bfloat16.
 set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
@@ -52,7 +53,7 @@ step() { printf '\n== %s\n' "$1"; }
 joined() { local IFS=,; echo "$*"; }
 
 step "1/4 Notes to text"
-"$PYTHON" -m data_prep.format_notes \
+run_stage "$PYTHON" -m data_prep.format_notes \
   --input_file="$NOTES" --output_dir="$OUTPUT_DIR/text" --category="$CATEGORY" \
   --section_rules="$SECTION_RULES" --sentence_splitter="$SENTENCE_SPLITTER" \
   --spacy_model="$SPACY_MODEL" --num_shards="$NUM_SHARDS" --num_workers="$NUM_WORKERS" \
@@ -65,7 +66,7 @@ for text in "$OUTPUT_DIR"/text/*.txt; do
   [[ ! -s "$text" ]] || texts+=("$text")
 done
 ((${#texts[@]})) || fail "$OUTPUT_DIR/text: all text is empty; expected notes of the category '$CATEGORY'"
-"$PYTHON" -m bert_clinical.create_pretraining_data \
+run_stage "$PYTHON" -m bert_clinical.create_pretraining_data \
   --input_file="$(joined "${texts[@]}")" --output_dir="$OUTPUT_DIR/tfrecords" --vocab_file="$vocab" \
   --do_lower_case=False --max_seq_length="$MAX_SEQ_LENGTH" \
   --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" --masked_lm_prob="$MASKED_LM_PROB" \
@@ -83,7 +84,7 @@ done
 ((${#held_out[@]})) || held_out=("${train[@]}")
 
 step "3/4 Pretraining from BioBERT, then evaluation"
-"$PYTHON" -m bert_clinical.run_pretraining --do_train --do_eval \
+run_stage "$PYTHON" -m bert_clinical.run_pretraining --do_train --do_eval \
   --bert_config_file="$config" --init_checkpoint="$BIOBERT_DIR" --output_dir="$OUTPUT_DIR/model" \
   --input_file="$(joined "${train[@]}")" --eval_input_file="$(joined "${held_out[@]}")" \
   --max_seq_length="$MAX_SEQ_LENGTH" --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" \
@@ -93,7 +94,7 @@ step "3/4 Pretraining from BioBERT, then evaluation"
   --eval_batch_size="$EVAL_BATCH_SIZE" --max_eval_steps="$MAX_EVAL_STEPS" --gelu="$GELU" "$@"
 
 step "4/4 The model for transformers"
-"$PYTHON" -m bert_clinical.convert_to_transformers \
+run_stage "$PYTHON" -m bert_clinical.convert_to_transformers \
   --init_checkpoint="$OUTPUT_DIR/model" --bert_config_file="$config" --vocab_file="$vocab" \
   --do_lower_case=False --gelu="$GELU" --output_dir="$OUTPUT_DIR/transformers"
 
