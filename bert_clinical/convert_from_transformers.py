@@ -3,6 +3,10 @@
 Reads config.json, the weights (model.safetensors, or pytorch_model.bin where PyTorch is installed)
 and the vocabulary. Writes bert_model.ckpt, bert_config.json and vocab.txt as Google's releases
 have them, and says which --gelu and --do_lower_case belong to the model.
+
+Example:
+  python -m bert_clinical.convert_from_transformers --transformers_dir=bert-base-cased \\
+    --output_dir=bert_base_cased_checkpoint
 """
 
 from __future__ import annotations
@@ -35,8 +39,7 @@ def define_flags(values: ProgramFlags) -> None:
         "Start a pooler afresh for a model saved without one, as BertForMaskedLM is.",
         flag_values=values,
     )  # fmt: skip
-    for name in ("transformers_dir", "output_dir"):
-        flags.mark_flag_as_required(name, flag_values=values)
+    values.require("transformers_dir", "output_dir")
 
 
 def main(values: ProgramFlags) -> None:

@@ -5,6 +5,11 @@ slots and step counters are left out by name, and whatever is not understood end
 folder holds config.json, model.safetensors, the tokenizer's files and a model card. Where PyTorch
 and transformers are installed, the result is compared with the TensorFlow model before it appears;
 the same flags and --verify_only make the comparison alone.
+
+Example:
+  python -m bert_clinical.convert_to_transformers --init_checkpoint=model \\
+    --bert_config_file=biobert/bert_config.json --vocab_file=biobert/vocab.txt \\
+    --do_lower_case=false --gelu=erf --output_dir=clinical_bert/transformers
 """
 
 from __future__ import annotations
@@ -90,8 +95,7 @@ def define_flags(values: ProgramFlags) -> None:
         "--vocab_file that the model's examples were not made with.",
         flag_values=values,
     )  # fmt: skip
-    for name in ("init_checkpoint", "bert_config_file", "vocab_file", "output_dir"):
-        flags.mark_flag_as_required(name, flag_values=values)
+    values.require("init_checkpoint", "bert_config_file", "vocab_file", "output_dir")
 
 
 def main(values: ProgramFlags) -> None:

@@ -4,6 +4,7 @@ The text has a sentence on each line and a blank line between documents, as form
 The same flags give the same examples in the same order as Google's create_pretraining_data.py. A
 description of what was made stands beside each output, under its name and .json.
 
+Example:
   python -m bert_clinical.create_pretraining_data \\
     --input_file=notes/discharge_summary.txt --output_file=examples.tfrecord \\
     --vocab_file=biobert/vocab.txt --do_lower_case=false --dupe_factor=5
@@ -101,8 +102,7 @@ def define_flags(values: ProgramFlags) -> None:
         "An HTML page with sequence lengths and the share of unknown words, by shard.",
         flag_values=values,
     )  # fmt: skip
-    for name in ("input_file", "vocab_file"):
-        flags.mark_flag_as_required(name, flag_values=values)
+    values.require("input_file", "vocab_file")
 
 
 def main(values: ProgramFlags) -> None:

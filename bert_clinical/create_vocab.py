@@ -3,6 +3,7 @@
 A run that goes on from BioBERT, or any released model, uses the vocabulary that came with it.
 The same text and flags always give the same vocabulary.
 
+Example:
   python -m bert_clinical.create_vocab --input_file=notes/discharge_summary.txt \\
     --output_file=vocab.txt --vocab_size=28996 --do_lower_case=false
 """
@@ -47,8 +48,7 @@ def define_flags(values: ProgramFlags) -> None:
         "How many different characters are kept, the most frequent ones.",
         flag_values=values,
     )  # fmt: skip
-    for name in ("input_file", "output_file"):
-        flags.mark_flag_as_required(name, flag_values=values)
+    values.require("input_file", "output_file")
 
 
 def main(values: ProgramFlags) -> None:

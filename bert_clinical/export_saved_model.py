@@ -3,6 +3,10 @@
 Its signature serving_default takes `text` and gives `pooled_output`, `sequence_output`,
 `input_ids`, `input_mask` and `num_wordpieces`. It is loaded by TensorFlow with tensorflow-text, or
 by TensorFlow Serving from --output_dir, where each --version is a folder of its own.
+
+Example:
+  python -m bert_clinical.export_saved_model --model_dir=clinical_bert/transformers \\
+    --output_dir=served/clinical_bert
 """
 
 from __future__ import annotations
@@ -45,8 +49,7 @@ def define_flags(values: ProgramFlags) -> None:
         lower_bound=3, flag_values=values,
     )  # fmt: skip
     define_checkpoint_flags(values)
-    for name in ("model_dir", "output_dir"):
-        flags.mark_flag_as_required(name, flag_values=values)
+    values.require("model_dir", "output_dir")
 
 
 def main(values: ProgramFlags) -> None:

@@ -7,6 +7,10 @@ Without --pooling it is Google's program: a text on each line of --input_file, t
 With --pooling=mean or cls it writes one vector for each line, or for each note of a CSV or Parquet
 file, to a .npy or .parquet file. Notes longer than --max_seq_length are read in overlapping
 windows, and every WordPiece counts once. The order is that of the input.
+
+Example:
+  python -m bert_clinical.extract_features --model_dir=clinical_bert/transformers --pooling=mean \\
+    --input_file=NOTEEVENTS.csv.gz --output_file=vectors.parquet
 """
 
 from __future__ import annotations
@@ -108,8 +112,7 @@ def define_flags(values: ProgramFlags) -> None:
     )  # fmt: skip
     string("text_column", "Of the notes; text when not given.")
     string("id_column", "Of the notes; row_id or note_id when not given, else rows count from 0.")
-    for name in ("input_file", "output_file"):
-        flags.mark_flag_as_required(name, flag_values=values)
+    values.require("input_file", "output_file")
 
 
 def main(values: ProgramFlags) -> None:

@@ -3,6 +3,10 @@
 Reads a transformers folder, or a folder with a checkpoint, bert_config.json and vocab.txt, and
 computes in TensorFlow; needs no PyTorch. For each [MASK] of the text it prints the likeliest
 WordPieces with their probabilities. The text itself is not printed.
+
+Example:
+  python -m bert_clinical.fill_mask --model_dir=clinical_bert/transformers \\
+    --text="The patient was [MASK] to the ICU."
 """
 
 from __future__ import annotations
@@ -38,8 +42,7 @@ def define_flags(values: ProgramFlags) -> None:
         flag_values=values,
     )  # fmt: skip
     define_checkpoint_flags(values)
-    for name in ("model_dir", "text"):
-        flags.mark_flag_as_required(name, flag_values=values)
+    values.require("model_dir", "text")
 
 
 def main(values: ProgramFlags) -> None:

@@ -5,6 +5,10 @@ tab-separated files (--task_name=tsv: train.tsv, dev.tsv, test.tsv, with a heade
 sentence1, label and, for pairs, sentence2). Writes into --output_dir a model that transformers
 loads, eval_results.json and the predictions. With --do_eval the epoch with the highest accuracy on
 the dev data is kept, else the last. A run that was interrupted leaves nothing and starts again.
+
+Example:
+  python -m bert_clinical.run_classifier --task_name=mednli --data_dir=mednli \\
+    --transformers_dir=clinical_bert/transformers --output_dir=mednli_model --do_train --do_eval
 """
 
 from __future__ import annotations

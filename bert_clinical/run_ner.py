@@ -6,6 +6,10 @@ or .bio. Writes into --output_dir a model that transformers loads, eval_results.
 file that was predicted a label a line, aligned to it. With --do_eval the epoch with the highest
 entity F1 on the dev data is kept, else the last. A run that was interrupted leaves nothing and
 starts again.
+
+Example:
+  python -m bert_clinical.run_ner --task_name=conll --data_dir=i2b2_2010 --do_train --do_eval \\
+    --transformers_dir=clinical_bert/transformers --output_dir=i2b2_model
 """
 
 from __future__ import annotations

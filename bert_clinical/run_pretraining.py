@@ -6,6 +6,11 @@ with --do_eval eval_results.txt. A run that was interrupted goes on when the sam
 again: nothing but the steps since its last checkpoint is lost, and the weights come out as if it
 had never stopped. SIGTERM and SIGINT lose nothing: the run finishes its step, saves and ends; one
 of several workers (TF_CONFIG) that gets one of them ends all after the same step.
+
+Example:
+  python -m bert_clinical.run_pretraining --bert_config_file=biobert/bert_config.json \\
+    --init_checkpoint=biobert --input_file='tfrecords/*.tfrecord' --output_dir=model \\
+    --do_train --do_eval --num_train_steps=150000 --learning_rate=5e-5 --gelu=erf
 """
 
 from __future__ import annotations
@@ -100,8 +105,7 @@ def define_flags(values: ProgramFlags) -> None:
     )  # fmt: skip
     switch("recompute_grad", False, "Compute activations again for gradients, to save memory.")
     switch("jit_compile", False, "Compile by XLA.")
-    for name in ("bert_config_file", "input_file", "output_dir"):
-        flags.mark_flag_as_required(name, flag_values=values)
+    values.require("bert_config_file", "input_file", "output_dir")
 
 
 @dataclass(frozen=True)

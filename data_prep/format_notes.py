@@ -5,6 +5,10 @@ into sections by rules and these into sentences. Writes one text per category, s
 discharge_summary.txt, manifest.json, which says what was made of what, and data_report.html.
 
 Run again after an interruption with the same flags, it goes on from where it was.
+
+Example:
+  python -m data_prep.format_notes --input_file=NOTEEVENTS.csv.gz --output_dir=text \\
+    --held_out_fraction=0.05 --num_workers=8
 """
 
 from __future__ import annotations
@@ -136,7 +140,7 @@ def define_flags(values: ProgramFlags) -> None:
         flag_values=values,
     )
     beam_flags.define(values)
-    flags.mark_flag_as_required("output_dir", flag_values=values)
+    values.require("output_dir")
 
 
 def main(values: ProgramFlags) -> None:

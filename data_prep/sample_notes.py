@@ -5,7 +5,8 @@ so that a model has something to learn; patients have several notes, some copied
 entered in error; names and dates are de-identified as in MIMIC-III. The same number and seed give
 the same notes everywhere.
 
-Example: python -m data_prep.sample_notes --output_file=notes.csv --num_notes=500
+Example:
+  python -m data_prep.sample_notes --output_file=notes.csv --num_notes=500
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def define_flags(values: program.ProgramFlags) -> None:
     flags.DEFINE_integer(
         "random_seed", 12345, "The same seed gives the same notes.", flag_values=values
     )
-    flags.mark_flag_as_required("output_file", flag_values=values)
+    values.require("output_file")
 
 
 def main(values: program.ProgramFlags) -> None:

@@ -66,8 +66,7 @@ def define_common_flags(values: ProgramFlags, defaults: Defaults, tasks: Sequenc
     integer("save_checkpoints_steps", 1000, "Without effect: a short run is written at its end.")
     integer("iterations_per_loop", 1000, "Without effect here.")
     settings_flags.define_tpu_flags(values)
-    for name in ("data_dir", "task_name", "output_dir"):
-        flags.mark_flag_as_required(name, flag_values=values)
+    values.require("data_dir", "task_name", "output_dir")
 
 
 def define_further_flags(values: ProgramFlags) -> None:

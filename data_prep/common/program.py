@@ -13,6 +13,7 @@ quote a note.
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import logging
 import os
 import signal
@@ -31,9 +32,10 @@ _log = logging.getLogger(__name__)
 EXIT_DATA_ERROR = 1
 EXIT_USAGE_ERROR = 2
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 
 _HELP = ("--help", "-help", "--helpfull", "--helpshort")
+_EXAMPLE = "\nExample:\n"
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class UserError(Exception):
@@ -52,7 +54,15 @@ class UsageError(UserError):
 
 
 class Terminated(BaseException):
-    """SIGTERM was received: what is half done is tidied up as at Ctrl-C."""
+    """A signal asks for an end: what is half done is tidied up as at Ctrl-C.
+
+    Args:
+      number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_status = 128 + number
 
 
 class ProgramFlags(flags.FlagValues):
@@ -65,6 +75,39 @@ class ProgramFlags(flags.FlagValues):
     def __init__(self) -> None:
         super().__init__()
         self.__dict__["_sections"] = []
+        self.__dict__["_required"] = []
+
+    def require(self, *names: str) -> None:
+        """Has `parse` refuse a command line without these flags."""
+        self.__dict__["_required"] += names
+
+    def parse(self, name: str, arguments: Sequence[str]) -> None:
+        """Parses a command line.
+
+        Args:
+          name: of the program.
+          arguments: what follows it.
+
+        Raises:
+          UsageError: an argument belongs to no flag, or a flag that is needed is missing.
+          flags.Error: a flag is unknown or its value is none that it can have.
+        """
+        stray = self([name, *arguments])[1:]
+        if stray:
+            where = (
+                f"at place {arguments.index(stray[0]) + 1}"
+                if stray[0] in arguments
+                else "a line of --flagfile"
+            )
+            raise UsageError(
+                f"found {len(stray)} argument(s) that belong to no flag, the first {where}; every "
+                "value is given as --flag=value"
+            )
+        missing = [f"--{name}" for name in self.__dict__["_required"] if self[name].value is None]
+        if missing:
+            listed = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
+            verb = "is" if len(missing) == 1 else "are"
+            raise UsageError(f"{listed} {verb} missing; --help says what each is")
 
     def section(self, title: str) -> None:
         """Puts the flags defined from here on under `title` in the help."""
@@ -73,6 +116,7 @@ class ProgramFlags(flags.FlagValues):
     def help_text(self, module: str, description: str) -> str:
         """Returns the page that `--help` prints."""
         sections = {start: title for title, start in self.__dict__["_sections"]}
+        description, _, example = description.partition(_EXAMPLE)
         lines = [description.strip(), "", f"Usage: python -m {module} --FLAG=VALUE ..."]
         for index, name in enumerate(self):
             if index in sections:
@@ -90,6 +134,8 @@ class ProgramFlags(flags.FlagValues):
                 textwrap.fill(flag.help, 98, initial_indent="      ", subsequent_indent="      ")
             )
         lines += ["", "A file of flags, one a line, can be given as --flagfile=PATH."]
+        if example:
+            lines += [_EXAMPLE.rstrip(), example.rstrip()]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -105,9 +151,12 @@ def run(
 ) -> NoReturn:
     """Parses the command line, runs `main` and ends the process with its exit status.
 
-    SIGTERM becomes `Terminated` in `main`, as SIGINT becomes KeyboardInterrupt.
+    SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 become `Terminated` in `main`, as SIGINT becomes
+    KeyboardInterrupt; one that is ignored at the start, as `nohup` has it, stays so.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in _ENDING_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
     sys.exit(run_to_exit_status(description, define_flags, main, argv))
 
 
@@ -139,22 +188,20 @@ def run_to_exit_status(
         if any(argument in _HELP for argument in arguments):
             print(values.help_text(module, description or ""), flush=True)  # noqa: T201
             return 0
-        stray = values([name, *arguments])[1:]
-        if stray:
-            raise UsageError(
-                f"found {len(stray)} argument(s) that belong to no flag, the first {stray[0]!r}; "
-                "every value is given as --flag=value"
-            )
+        if "--version" in arguments:
+            print(f"bert-clinical {importlib.metadata.version('bert-clinical')}")  # noqa: T201
+            return 0
+        values.parse(name, arguments)
         status = main(values)
         return 0 if status is None else status
     except flags.Error as error:
-        return _fail(name, f"{error}; --help lists the flags", EXIT_USAGE_ERROR)
+        return _fail(name, _usage_message(error, arguments), EXIT_USAGE_ERROR)
     except UserError as error:
         return _fail(name, str(error), error.exit_status)
     except KeyboardInterrupt:
         return _fail(name, "interrupted", EXIT_INTERRUPTED)
-    except Terminated:
-        return _fail(name, "terminated", EXIT_TERMINATED)
+    except Terminated as error:
+        return _fail(name, "terminated", error.exit_status)
     except BrokenPipeError:
         # The reader of standard output went away (`| head`); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -163,6 +210,16 @@ def run_to_exit_status(
         return _fail(name, os_error_message(error), EXIT_DATA_ERROR)
     except Exception as error:  # noqa: BLE001
         return _fail(name, internal_error_message(error), EXIT_DATA_ERROR)
+
+
+def _usage_message(error: flags.Error, arguments: Sequence[str]) -> str:
+    # A file named by mistake may be one of notes, and absl quotes the line.
+    if any(argument.lstrip("-").startswith("flagfile") for argument in arguments):
+        return (
+            "a line of --flagfile names no flag of this program, or a value that its flag cannot "
+            "have; expected --flag=value on each line; --help lists the flags"
+        )
+    return f"{error}; --help lists the flags"
 
 
 def os_error_message(error: OSError) -> str:
@@ -250,7 +307,7 @@ def _set_up_output() -> None:
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
-    raise Terminated
+    raise Terminated(number)
 
 
 def _fail(name: str, message: str, status: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
+import bert_clinical
 from data_prep.common import atomic_files, program, progress
 from tests.running import ROOT
 
@@ -22,9 +24,10 @@ def define_flags(values: program.ProgramFlags) -> None:
     values.section("As in the original")
     flags.DEFINE_string("input_file", None, "What to read.", flag_values=values)
     flags.DEFINE_integer("count", 3, "How many.", lower_bound=1, flag_values=values)
+    flags.DEFINE_string("output_file", "out", "Where to.", flag_values=values)
     values.section("Ours")
     flags.DEFINE_bool("quick", False, "Whether to hurry.", flag_values=values)
-    flags.mark_flag_as_required("input_file", flag_values=values)
+    values.require("input_file", "output_file")
 
 
 def run(main, *argv: str) -> int:
@@ -45,7 +48,7 @@ def test_success_is_zero_and_main_sees_the_flags() -> None:
         seen.update(values.as_dict())
 
     assert run(main, "--input_file=a", "--count=5", "--quick") == 0
-    assert seen == {"input_file": "a", "count": 5, "quick": True}
+    assert seen == {"input_file": "a", "output_file": "out", "count": 5, "quick": True}
 
 
 @pytest.mark.parametrize(
@@ -54,8 +57,12 @@ def test_success_is_zero_and_main_sees_the_flags() -> None:
         (["--input_file=a", "--cuont=5"], "cuont"),
         (["--input_file=a", "--count=many"], "count"),
         (["--input_file=a", "--count=0"], "count"),
-        ([], "input_file"),
-        (["--input_file=a", "stray"], "stray"),
+        ([], "error: --input_file is missing;"),
+        (["--output_file="], "--input_file is missing"),
+        (
+            ["--input_file=a", PLANTED],
+            "1 argument(s) that belong to no flag, the first at place 2;",
+        ),
         (["--input_file=a", "--quick=perhaps"], "quick"),
     ],
 )
@@ -68,6 +75,55 @@ def test_command_line_mistakes_are_one_line_and_two(argv, fragment, capsys) -> N
     assert shown.out == ""
     assert len(shown.err.splitlines()) == 1
     assert fragment in shown.err
+    assert PLANTED not in shown.err
+
+
+def test_all_missing_flags_are_one_line(capsys) -> None:
+    def define(values: program.ProgramFlags) -> None:
+        for name in ("a", "b", "c", "d"):
+            flags.DEFINE_string(name, None, "A name.", flag_values=values)
+        values.require("a", "b", "c")
+
+    assert program.run_to_exit_status("", define, raising(AssertionError()), ["--d=1"]) == 2
+    assert "error: --a, --b and --c are missing; --help" in capsys.readouterr().err
+    assert program.run_to_exit_status("", define, raising(AssertionError()), ["--b=1"]) == 2
+    assert "error: --a and --c are missing;" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", [f"--{PLANTED}", f"--count={PLANTED}", f"The {PLANTED} was fine"])
+def test_notes_named_as_a_file_of_flags_are_not_shown(line, tmp_path: Path, capsys) -> None:
+    (tmp_path / "notes.txt").write_text(f"{line}\n")
+    argv = ["--input_file=a", f"--flagfile={tmp_path / 'notes.txt'}"]
+    assert run(raising(AssertionError()), *argv) == 2
+    shown = capsys.readouterr()
+    assert len(shown.err.splitlines()) == 1
+    assert PLANTED not in shown.err + shown.out
+
+
+def test_the_version_is_told(capsys) -> None:
+    assert run(raising(AssertionError()), "--version") == 0
+    assert capsys.readouterr().out == f"bert-clinical {bert_clinical.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP", "USR1", "USR2"])
+def test_a_signal_ends_a_program_tidied_up(name: str, tmp_path: Path) -> None:
+    number = signal.Signals[f"SIG{name}"]
+    code = f"""
+import os, pathlib
+from data_prep.common import program
+def main(values):
+    try:
+        os.kill(os.getpid(), {int(number)})
+        while True:
+            pass
+    finally:
+        pathlib.Path({str(tmp_path / "tidied")!r}).touch()
+program.run("", lambda values: None, main, [])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 128 + number
+    assert ended.stderr.endswith("error: terminated\n") and len(ended.stderr.splitlines()) == 1
+    assert (tmp_path / "tidied").exists()
 
 
 @pytest.mark.parametrize(
@@ -77,6 +133,7 @@ def test_command_line_mistakes_are_one_line_and_two(argv, fragment, capsys) -> N
         (program.UsageError("--a and --b exclude each other"), 2, "--a and --b"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out.txt"), 1, "out.txt: No space left"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (program.Terminated(signal.SIGUSR1), 138, "terminated"),
         (KeyError(PLANTED), 1, "unexpected KeyError (program.py:"),
         (UnicodeDecodeError("utf-8", PLANTED.encode(), 0, 1, "bad"), 1, "UnicodeDecodeError"),
     ],
