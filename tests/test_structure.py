@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("bert_clinical", "data_prep")
 # What both packages stand on; everything else of data_prep is out of bert_clinical's reach.
 SHARED = {
-    "data_prep.common.output_folder",
     "data_prep.common.program",
     "data_prep.common.atomic_files",
     "data_prep.common.progress",
@@ -89,6 +88,17 @@ def test_bert_clinical_uses_only_the_shared_foundation_of_data_prep() -> None:
         if name.startswith("bert_clinical."):
             used = {i for i in project_imports(path) if i.startswith("data_prep.")}
             assert used <= SHARED, f"{name} imports {used - SHARED}"
+
+
+def test_tensorflow_is_imported_in_one_place() -> None:
+    """Which sets what TensorFlow reads when it is imported."""
+    for name, path in modules().items():
+        if name == LOADS_TENSORFLOW:
+            continue
+        used = imports(path)
+        assert "tensorflow" not in used, f"{name} imports TensorFlow; use {LOADS_TENSORFLOW}"
+        # tensorflow_text imports TensorFlow by itself.
+        assert "tensorflow_text" not in used or LOADS_TENSORFLOW in used, name
 
 
 def test_nothing_imports_a_program() -> None:
