@@ -71,7 +71,7 @@ setup(
         "pandas>=2.2",
         # 26 refuses NumPy 1 when it is imported, without saying so to pip.
         "pyarrow>=17,<26",
-        "safetensors>=0.4",
+        "safetensors>=0.8",
         # It needs NumPy 1 and a library without builds for Python 3.13 or aarch64. Its models load
         # without it.
         "scispacy>=0.6.2; python_version < '3.13' and platform_machine == 'x86_64'",

@@ -89,6 +89,17 @@ def test_errors_are_one_line_without_text(error, status, fragment, capsys) -> No
     assert PLANTED not in shown.err + shown.out
 
 
+def test_an_interrupt_inside_exec_ends_with_130_too() -> None:
+    script = (
+        "from data_prep import program\n"
+        "program.run('', lambda flags: None, lambda flags: exec('raise KeyboardInterrupt'), [])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 130, result.stderr
+
+
 def test_help_lists_flags_under_their_sections_in_order(capsys) -> None:
     assert run(raising(AssertionError()), "--help") == 0
     shown = capsys.readouterr().out
