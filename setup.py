@@ -19,6 +19,7 @@ _PROGRAMS = {
     "run_pretraining": "bert_clinical",
     "run_classifier": "bert_clinical",
     "run_ner": "bert_clinical",
+    "compare_runs": "bert_clinical",
     "convert_to_transformers": "bert_clinical",
     "convert_from_transformers": "bert_clinical",
     "fill_mask": "bert_clinical",
