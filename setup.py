@@ -79,6 +79,7 @@ setup(
         "spacy>=3.8,<3.9",
         "tensorflow==2.21.*",
         "tensorflow-text==2.21.*",
+        "thinc>=8.3,<8.4",
         "threadpoolctl>=3.5",
         "tokenizers>=0.20",
         "tqdm>=4.66",
