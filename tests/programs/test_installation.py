@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -115,6 +116,19 @@ def test_the_tests_take_the_versions_of_the_lock() -> None:
         assert specifier.operator == "==", requirement
         known = locked.get(canonicalize_name(requirement.name), Version(specifier.version))
         assert requirement.specifier.contains(known), requirement
+
+
+def test_the_workflow_gives_the_commands_of_the_readme_on_every_python() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())["jobs"]
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    readme = (ROOT / "README.md").read_text()
+    for command in commands:
+        assert f"\n{command.split()[0]} " in readme, command
+    assert "./run_scripts/run_tests.sh" in commands
+    classifiers = setup_arguments()["classifiers"]
+    for version in jobs["quick"]["strategy"]["matrix"]["python"]:
+        assert f"Programming Language :: Python :: {version}" in classifiers
+    assert sum("Python :: 3." in classifier for classifier in classifiers) == 3
 
 
 def run(*command: object, folder: Path) -> str:
