@@ -293,7 +293,7 @@ class TestSetUp:
     """set_up.sh with stand-ins for the Pythons of a machine, in a PATH that holds nothing else."""
 
     def make_machine(self, folder: Path, **minor_versions: int | None) -> None:
-        """Lays out set_up.sh and its files, and Pythons of 3.N by name; None is one without venv."""
+        """Lays out set_up.sh, its files, and Pythons 3.N by name; None is one without venv."""
         (folder / "run_scripts").mkdir(parents=True)
         shutil.copy(SCRIPTS / "set_up.sh", folder / "run_scripts")
         (folder / "bert_clinical").mkdir()
