@@ -13,7 +13,7 @@ import pytest
 from absl import flags
 
 from data_prep.common import atomic_files, program, progress
-from tests.running import ROOT
+from tests.running import HANG_SECONDS, ROOT
 
 PLANTED = "zebrafinch"
 
@@ -134,7 +134,7 @@ def test_a_terminated_program_tidies_up(tmp_path: Path) -> None:
         "    with atomic_files.atomic_write(sys.argv[1], 'w') as stream:\n"
         "        stream.write('half')\n"
         "        print('writing', flush=True)\n"
-        "        time.sleep(60)\n"
+        f"        time.sleep({2 * HANG_SECONDS})\n"
         "program.run('', lambda values: None, main, [])\n"
     )
     process = subprocess.Popen(
@@ -145,7 +145,7 @@ def test_a_terminated_program_tidies_up(tmp_path: Path) -> None:
     assert process.stdout.readline() == "writing\n"
     assert list(tmp_path.iterdir())
     process.terminate()
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 143
     assert len(said.splitlines()) == 1
     assert "terminated" in said

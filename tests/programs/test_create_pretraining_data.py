@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,15 @@ import pytest
 from bert_clinical.tfrecords import files as tfrecord_io
 from tests.golden_data import golden
 from tests.instances.test_maker import GOLDEN_RUNS
-from tests.running import ROOT, arguments, assert_one_line_error, assert_success, run_program
+from tests.running import (
+    HANG_SECONDS,
+    ROOT,
+    arguments,
+    assert_one_line_error,
+    assert_success,
+    run_program,
+    wait_until,
+)
 from tests.tfrecords.reading import read_examples, read_records
 
 MODULE = "bert_clinical.create_pretraining_data"
@@ -31,15 +38,6 @@ def start(**flags):
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-
-
-def wait_for(condition, process):
-    for _ in range(3000):
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError("nothing happened")
 
 
 def names(folder):
@@ -338,10 +336,9 @@ def test_interrupt_leaves_nothing(workers, tmp_path, shards, small):
     if workers is None:
         output = {"output_file": tmp_path / "part-1.tfrecord"}
     process = start(**busy_flags(shards, output, small))
-    wait_for((tmp_path / "part-1.tfrecord.partial").exists, process)
-    time.sleep(0.5)
+    wait_until((tmp_path / "part-1.tfrecord.partial").exists, process)
     os.killpg(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130, stderr
     assert stderr == "create_pretraining_data: error: interrupted\n", stdout
     assert list(tmp_path.iterdir()) == []
@@ -351,9 +348,9 @@ def test_killed_and_started_again(tmp_path, shards, small):
     flags = {"input_file": f"{shards}/part-*", "num_workers": 2, **small, "dupe_factor": 600}
     folder = tmp_path / "killed"
     process = start(**flags, output_dir=folder)
-    wait_for(lambda: len(list(folder.glob("*.json"))) >= 2, process)
+    wait_until(lambda: len(list(folder.glob("*.json"))) >= 2, process)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
     done = {p: p.read_bytes() for p in folder.glob("*.json")}
     assert len(done) < 5
     for path in folder.glob("*.tfrecord"):
@@ -371,13 +368,13 @@ def test_worker_that_dies_is_named(tmp_path, shards, small):
     two = f"{shards}/part-1.txt,{shards}/part-3.txt"
     flags = busy_flags(shards, {"output_dir": tmp_path, "num_workers": 2}, small)
     process = start(**{**flags, "input_file": two})
-    wait_for(lambda: len(list(tmp_path.glob("*.partial"))) == 2, process)
+    wait_until(lambda: len(list(tmp_path.glob("*.partial"))) == 2, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [
         pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     os.kill(int(workers[0]), signal.SIGKILL)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert len(stderr.splitlines()) == 1, stderr
     assert "SIGKILL" in stderr

