@@ -113,13 +113,13 @@ def write_weights(
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of a safetensors file's tensors by name.
+    """Returns the shapes of a safetensors file's tensors by name, in the order of the file.
 
     Raises:
       UserError: the file is truncated or no safetensors file.
     """
     with _opened(path) as tensors:
-        return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.offset_keys()}
 
 
 def iterate_weights(path: Path, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
