@@ -19,6 +19,7 @@ from tests.running import (
     arguments,
     assert_one_line_error,
     assert_success,
+    run_here,
     run_program,
     wait_until,
 )
@@ -260,7 +261,7 @@ def mistakes(folder):
     }  # fmt: skip
 
 
-def test_mistakes(tmp_path):
+def test_mistakes(tmp_path, capfd):
     table = mistakes(tmp_path)
     assert len(table) >= 30
     before = names(tmp_path)
@@ -271,7 +272,7 @@ def test_mistakes(tmp_path):
         "do_lower_case": "false",
     }
     for mistake, (flags, status, fragments) in table.items():
-        result = run(**{**good, **flags})
+        result = run_here(capfd, MODULE, **{**good, **flags})
         assert_one_line_error(result, status, *fragments)
         assert PLANTED not in result.stdout + result.stderr, mistake
         assert names(tmp_path) == before, mistake
@@ -344,6 +345,7 @@ def test_interrupt_leaves_nothing(workers, tmp_path, shards, small):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(tmp_path, shards, small):
     flags = {"input_file": f"{shards}/part-*", "num_workers": 2, **small, "dupe_factor": 600}
     folder = tmp_path / "killed"

@@ -122,6 +122,7 @@ def load_elsewhere(folder: Path, texts: list[str], where: Path) -> list[dict[str
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("casing", ["cased", "uncased"])
 def test_a_process_without_this_project_gets_the_same(models, tmp_path, casing):
     lower = casing == "uncased"

@@ -325,6 +325,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_nothing_but_time(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

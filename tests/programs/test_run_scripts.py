@@ -80,6 +80,7 @@ class TestDownloadBiobert:
             "download_biobert.sh", folder=folder, **{"BIOBERT_DIR": "new/biobert", **variables}
         )
 
+    @pytest.mark.slow
     def test_unpacks_checks_and_does_not_repeat(self, tmp_path, archive):
         digest = sha256_of_file(archive)
         result = self.download(tmp_path, BIOBERT_URL=archive.as_uri())
@@ -240,6 +241,7 @@ def test_the_recipe_wants_an_unpacked_biobert(tmp_path):
     assert_fails(result, 1, "gone/bert_config.json: no such file")
 
 
+@pytest.mark.slow
 def test_conversion_scripts_there_and_back(tmp_path):
     """With paths relative to the caller's folder; config and vocabulary beside the checkpoint."""
     make_biobert(tmp_path / "biobert")
