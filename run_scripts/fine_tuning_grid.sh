@@ -2,9 +2,10 @@
 # Sourced by run_classifier.sh and run_ner.sh: the paper's grid of hyperparameters.
 set -euo pipefail
 
-# run_grid PROGRAM METRIC [FLAG...]: one run for each point of the grid, each in a folder of its own
-# under OUTPUT_DIR, then a table of METRIC on the dev data. Points that are complete are not run
-# again, so that the same command goes on after an interruption.
+# run_grid PROGRAM METRIC [FLAG...]: one run for each point of the grid and each seed in RANDOM_SEED,
+# each in a folder of its own under OUTPUT_DIR, then a table of METRIC there and in results.csv, with
+# mean and deviation over the seeds. Points that are complete are not run again, so that the same
+# command goes on after an interruption.
 run_grid() {
   local program=$1 metric=$2
   shift 2
@@ -25,41 +26,37 @@ run_grid() {
     )
     [[ -z "${GELU:-}" ]] || model+=(--gelu="$GELU")
   fi
-  local epochs rate batch run
+  local epochs rate batch seed run seed_flag
   for epochs in ${NUM_TRAIN_EPOCHS:-2 3 4 5}; do
     for rate in ${LEARNING_RATE:-2e-5 3e-5 5e-5}; do
       for batch in ${TRAIN_BATCH_SIZE:-16 32}; do
-        run=$OUTPUT_DIR/epochs_$epochs-rate_$rate-batch_$batch
-        if [[ -e "$run/eval_results.json" ]]; then
-          echo "$run is complete."
-          continue
-        fi
-        echo "== $run"
-        "$PYTHON" -m "bert_clinical.$program" "${model[@]}" \
-          --task_name="$TASK_NAME" \
-          --data_dir="$DATA_DIR" \
-          --output_dir="$run" \
-          --do_train --do_eval --do_predict \
-          --max_seq_length="${MAX_SEQ_LENGTH:-150}" \
-          --num_train_epochs="$epochs" \
-          --learning_rate="$rate" \
-          --train_batch_size="$batch" \
-          "$@"
+        for seed in ${RANDOM_SEED:-default}; do
+          run=$OUTPUT_DIR/epochs_$epochs-rate_$rate-batch_$batch
+          seed_flag=()
+          if [[ "$seed" != default ]]; then
+            run+=-seed_$seed
+            seed_flag=(--random_seed="$seed")
+          fi
+          if [[ -e "$run/eval_results.json" ]]; then
+            echo "$run is complete."
+            continue
+          fi
+          echo "== $run"
+          "$PYTHON" -m "bert_clinical.$program" "${model[@]}" \
+            --task_name="$TASK_NAME" \
+            --data_dir="$DATA_DIR" \
+            --output_dir="$run" \
+            --do_train --do_eval --do_predict \
+            --max_seq_length="${MAX_SEQ_LENGTH:-150}" \
+            --num_train_epochs="$epochs" \
+            --learning_rate="$rate" \
+            --train_batch_size="$batch" \
+            "${seed_flag[@]}" \
+            "$@"
+        done
       done
     done
   done
-  "$PYTHON" - "$OUTPUT_DIR" "$metric" <<'PYTHON'
-import json
-import sys
-from pathlib import Path
-
-folder, metric = Path(sys.argv[1]), sys.argv[2]
-rows = []
-for path in sorted(folder.glob("epochs_*/eval_results.json")):
-    results = json.loads(path.read_text())
-    rows.append((results[f"eval_{metric}"], results.get(f"test_{metric}"), path.parent.name))
-print(f"\n{'dev':>8} {'test':>8}  by {metric}, the best on the dev data first")
-for dev, test, name in sorted(rows, key=lambda row: -row[0]):
-    print(f"{dev:8.4f} {'' if test is None else format(test, '.4f'):>8}  {name}")
-PYTHON
+  "$PYTHON" -m bert_clinical.compare_runs --runs_dir="$OUTPUT_DIR" --metric="$metric" \
+    --output_file="$OUTPUT_DIR/results.csv"
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole workflow on made-up notes with a small model, in a few minutes on a CPU:
 # notes → text → vocabulary → masked examples → pretraining → evaluation → transformers folder.
-# Needs nothing but Python 3.11 or 3.12 and a package index; it installs into .venv.
+# Needs nothing but Python 3.11, 3.12 or 3.13 and a package index; it installs into .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fine-tunes on MedNLI over the paper's grid: 2 to 5 epochs, learning rates 2e-5, 3e-5 and 5e-5,
-# batches of 16 and 32, 150 WordPieces. Each variable can name one value or several.
+# batches of 16 and 32, 150 WordPieces. Each variable can name one value or several,
+# and so can RANDOM_SEED: the table then has mean and deviation over the seeds.
 #   TRANSFORMERS_DIR=transformers DATA_DIR=mednli OUTPUT_DIR=mednli_runs run_scripts/run_classifier.sh
 # A checkpoint in place of TRANSFORMERS_DIR: INIT_CHECKPOINT=biobert_v1.0 GELU=erf.
 # TASK_NAME=tsv reads train.tsv, dev.tsv and test.tsv. Further flags of run_classifier go behind.

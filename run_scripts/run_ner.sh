@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fine-tunes on an i2b2 task over the paper's grid: 2 to 5 epochs, learning rates 2e-5, 3e-5 and
-# 5e-5, batches of 16 and 32, 150 WordPieces. Each variable can name one value or several.
+# 5e-5, batches of 16 and 32, 150 WordPieces. Each variable can name one value or several,
+# and so can RANDOM_SEED: the table then has mean and deviation over the seeds.
 #   TRANSFORMERS_DIR=transformers DATA_DIR=i2b2_2010 OUTPUT_DIR=i2b2_runs run_scripts/run_ner.sh
 # A checkpoint in place of TRANSFORMERS_DIR: INIT_CHECKPOINT=biobert_v1.0 GELU=erf.
 # Further flags of run_ner go behind, for example --word_labels=published.

@@ -1,26 +1,29 @@
 #!/usr/bin/env bash
-# Makes .venv if there is none and installs the project into it, editable, with the extras named as
-# arguments (for example: set_up.sh test). Does nothing when the same was already installed.
+# Makes .venv with the newest suitable Python, if there is no .venv, and installs the project into it,
+# editable, with the extras named as arguments (for example: set_up.sh test). Does nothing when the
+# same was already installed. PYTHON_FOR_VENV names a Python to take instead.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 extras=$(IFS=,; echo "$*")
 
 is_suitable() {
-  "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+  "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
     >/dev/null 2>&1
 }
 
 find_python() {
-  local candidate
-  for candidate in "${PYTHON_FOR_VENV:-python3}" python3.11 python3.12; do
+  local candidates=(python3.13 python3.12 python3.11 python3) candidate
+  [[ -z "${PYTHON_FOR_VENV:-}" ]] || candidates=("$PYTHON_FOR_VENV")
+  for candidate in "${candidates[@]}"; do
     if is_suitable "$candidate"; then
       echo "$candidate"
       return
     fi
   done
-  echo "set_up.sh: error: found no Python 3.11 or 3.12 that can make a virtual environment;" \
-    "install one (Debian: apt-get install python3-venv) or name it in PYTHON_FOR_VENV" >&2
+  echo "set_up.sh: error: found no Python 3.11, 3.12 or 3.13 that can make a virtual environment" \
+    "(tried ${candidates[*]}); install one, with Debian's apt-get install python3-venv or anywhere" \
+    "with 'uv python install 3.13', and name it in PYTHON_FOR_VENV unless it is in the PATH" >&2
   return 1
 }
 

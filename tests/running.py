@@ -6,6 +6,8 @@ import importlib
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import pytest
 from data_prep.common import program
 
 ROOT = Path(__file__).parents[1]
+HANG_SECONDS = 900
+"""A limit that a hang reaches and a busy machine does not."""
 
 
 def arguments(**flags: Any) -> list[str]:
@@ -22,7 +26,11 @@ def arguments(**flags: Any) -> list[str]:
 
 
 def run_program(
-    module: str, *args: str, env: dict[str, str] | None = None, timeout: float = 600, **flags: Any
+    module: str,
+    *args: str,
+    env: dict[str, str] | None = None,
+    timeout: float = HANG_SECONDS,
+    **flags: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Runs `python -m module --flag=value ...` in a process of its own."""
     return subprocess.run(
@@ -33,6 +41,15 @@ def run_program(
         text=True,
         timeout=timeout,
     )
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Waits for a sign of what a process does; fails if it ends or hangs before."""
+    end = time.monotonic() + HANG_SECONDS
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "the process shows no sign of it"
+        time.sleep(0.01)
 
 
 def exit_status_here(module: str, *args: str, **flags: Any) -> int:

@@ -1,7 +1,7 @@
 """Weights in safetensors files, one tensor in memory at a time.
 
-The library's own writer wants all tensors at once; ours streams, so that a conversion needs little
-more memory than its largest tensor.
+The library reads them. Its writer wants all tensors at once; ours streams, so that a conversion
+needs little more memory than its largest tensor.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
-from data_prep.common.program import UsageError, UserError, one_line
+from data_prep.common.program import UsageError, UserError
 
 DTYPES: dict[str, tuple[str, np.dtype]] = {
     "float32": ("F32", np.dtype(np.float32)),
@@ -28,8 +29,7 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_FLOATS: dict[str, np.dtype] = {**dict(DTYPES.values()), "F64": np.dtype(np.float64)}
-_HEADER_LIMIT = 100_000_000
+_FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def parse_size(text: str) -> int:
@@ -113,12 +113,13 @@ def write_weights(
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of a safetensors file's tensors by name.
+    """Returns the shapes of a safetensors file's tensors by name, in the order of the file.
 
     Raises:
       UserError: the file is truncated or no safetensors file.
     """
-    return {name: tuple(entry["shape"]) for name, entry in _read_header(path)[0].items()}
+    with _opened(path) as tensors:
+        return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.offset_keys()}
 
 
 def iterate_weights(path: Path, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -127,16 +128,24 @@ def iterate_weights(path: Path, names: Iterable[str]) -> Iterator[tuple[str, np.
     Raises:
       UserError: the file is truncated, or a tensor holds no floating-point numbers.
     """
-    entries, start = _read_header(path)
-    with path.open("rb") as stream:
+    with _opened(path) as tensors:
         for name in names:
-            entry = entries[name]
-            if entry["dtype"] not in _FLOATS:
-                raise UserError(f"{path}: {name} is {entry['dtype']}, expected floating point")
-            dtype = _FLOATS[entry["dtype"]]
-            stream.seek(start + entry["data_offsets"][0])
-            values = np.fromfile(stream, dtype, int(np.prod(entry["shape"])))
-            yield name, values.astype(np.float32, copy=False).reshape(entry["shape"])
+            code = tensors.get_slice(name).get_dtype()
+            if code not in _FLOATS:
+                raise UserError(f"{path}: {name} is {code}, expected one of {', '.join(_FLOATS)}")
+            yield name, tensors.get_tensor(name).astype(np.float32, copy=False)
+
+
+def _opened(path: Path) -> safe_open:
+    try:
+        # A mapped file would count as this process's memory, tensor by tensor.
+        return safe_open(path, framework="np", backend="pread")
+    except SafetensorError:
+        # The library's message can quote the file.
+        raise UserError(
+            f"{path}: found {path.stat().st_size:,} bytes that are no complete safetensors file; "
+            "copy or download it again"
+        ) from None
 
 
 def _header(
@@ -169,27 +178,3 @@ def _stored(name: str, tensor: np.ndarray, dtype: np.dtype) -> np.ndarray:
             f"{name} holds NaN or infinity; expected a checkpoint from before training diverged"
         )
     return values
-
-
-def _read_header(path: Path) -> tuple[dict[str, dict], int]:
-    """Returns the entries by name, and where the data starts in the file."""
-    size = path.stat().st_size
-    expected = "expected a complete safetensors file; copy or download it again"
-    with path.open("rb") as stream:
-        head = stream.read(8)
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else _HEADER_LIMIT
-        if length >= min(_HEADER_LIMIT, max(size - 7, 0)):
-            raise UserError(f"{path}: found {size:,} bytes without a header; {expected}")
-        try:
-            entries = json.loads(stream.read(length))
-            entries.pop("__metadata__", None)
-            start = 8 + length
-            end = start + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            reason = one_line(str(error)) if isinstance(error, ValueError) else "odd header"
-            raise UserError(f"{path}: its header cannot be read ({reason}); {expected}") from None
-    if size < end:
-        raise UserError(
-            f"{path}: found {size:,} bytes, expected {end:,}; copy or download it again"
-        )
-    return entries, start

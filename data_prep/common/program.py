@@ -199,6 +199,9 @@ def run_to_exit_status(
     except UserError as error:
         return _fail(name, str(error), error.exit_status)
     except KeyboardInterrupt:
+        # Where the signal came inside `exec` of a string (of a dataclass, of a compiler), Python
+        # remembers it and would end by SIGINT at its exit. The next `exec` makes it forget.
+        exec("")  # noqa: S102
         return _fail(name, "interrupted", EXIT_INTERRUPTED)
     except Terminated as error:
         return _fail(name, "terminated", error.exit_status)

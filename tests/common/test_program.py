@@ -15,7 +15,7 @@ from absl import flags
 
 import bert_clinical
 from data_prep.common import atomic_files, program, progress
-from tests.running import ROOT
+from tests.running import HANG_SECONDS, ROOT
 
 PLANTED = "zebrafinch"
 
@@ -146,6 +146,17 @@ def test_errors_are_one_line_without_text(error, status, fragment, capsys) -> No
     assert PLANTED not in shown.err + shown.out
 
 
+def test_an_interrupt_inside_exec_ends_with_130_too() -> None:
+    script = (
+        "from data_prep import program\n"
+        "program.run('', lambda flags: None, lambda flags: exec('raise KeyboardInterrupt'), [])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 130, result.stderr
+
+
 def test_help_lists_flags_under_their_sections_in_order(capsys) -> None:
     assert run(raising(AssertionError()), "--help") == 0
     shown = capsys.readouterr().out
@@ -180,7 +191,7 @@ def test_a_terminated_program_tidies_up(tmp_path: Path) -> None:
         "    with atomic_files.atomic_write(sys.argv[1], 'w') as stream:\n"
         "        stream.write('half')\n"
         "        print('writing', flush=True)\n"
-        "        time.sleep(60)\n"
+        f"        time.sleep({2 * HANG_SECONDS})\n"
         "program.run('', lambda values: None, main, [])\n"
     )
     process = subprocess.Popen(
@@ -191,7 +202,7 @@ def test_a_terminated_program_tidies_up(tmp_path: Path) -> None:
     assert process.stdout.readline() == "writing\n"
     assert list(tmp_path.iterdir())
     process.terminate()
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 143
     assert len(said.splitlines()) == 1
     assert "terminated" in said

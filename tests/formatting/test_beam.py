@@ -79,7 +79,10 @@ def common(sources: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("deduplicate", ["none", "exact", "near"])
+@pytest.mark.parametrize(
+    "deduplicate",
+    ["none", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("exact", "near"))],
+)
 def test_files_are_those_of_one_machine(
     tmp_path: Path, capfd, sources: str, deduplicate: str
 ) -> None:
@@ -96,6 +99,7 @@ def test_files_are_those_of_one_machine(
     assert "runner" not in manifest["flags"]
 
 
+@pytest.mark.slow
 def test_done_again_nothing_is_done_but_what_is_missing(tmp_path: Path, capfd) -> None:
     source = write_notes(tmp_path / "n.csv", made_up_notes(30))
     flags = {"input_file": source, "category": "all", "num_shards": 2, **RULES}
@@ -196,6 +200,7 @@ def test_a_killed_worker_ends_the_run_and_leaves_nothing_wrong(tmp_path: Path, c
     assert folder_bytes(out) == folder_bytes(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_other_file_systems(tmp_path: Path, capfd, monkeypatch) -> None:
     monkeypatch.setenv("TEST_FILES", str(tmp_path))
     (tmp_path / "in").mkdir()
@@ -330,6 +335,7 @@ def test_work_left_unfinished_without_a_runner_is_not_touched(tmp_path: Path, ca
     assert "without --runner" in err
 
 
+@pytest.mark.slow
 def test_files_that_begin_to_appear_are_gone_on_with(tmp_path: Path, capfd, monkeypatch) -> None:
     source = write_notes(tmp_path / "n.csv", made_up_notes(20))
     flags = {"input_file": source, "category": "all", "num_shards": 2, **RULES, **DIRECT}

@@ -42,6 +42,7 @@ def one(tmp_path_factory: pytest.TempPathFactory, flags: dict[str, object]) -> P
     return folder
 
 
+@pytest.mark.slow
 def test_missing_shards_are_made_as_on_one_machine(
     tmp_path: Path, capfd, monkeypatch, flags, one: Path
 ) -> None:

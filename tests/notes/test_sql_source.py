@@ -20,7 +20,7 @@ from data_prep.common.program import UserError
 from data_prep.notes.csv_source import BadRow, ColumnNames, Note
 from data_prep.notes.sources import open_file
 from tests.golden_data import golden
-from tests.running import assert_one_line_error, assert_success, run_program
+from tests.running import HANG_SECONDS, assert_one_line_error, assert_success, run_program
 
 sqlalchemy = pytest.importorskip("sqlalchemy", reason="the extra `sql` is not installed")
 
@@ -80,14 +80,14 @@ def postgres() -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(HANG_SECONDS)
         shutil.rmtree(folder)
 
 
 def _wait_for(engine, process: subprocess.Popen) -> None:
     import time
 
-    for _ in range(300):
+    for _ in range(10 * HANG_SECONDS):
         assert process.poll() is None, "the server ended at its start"
         try:
             engine.connect().close()

@@ -108,6 +108,7 @@ def test_twenty_steps_are_googles(tmp_path: Path, jit_compile: bool) -> None:
     assert_near_googles(weights(tmp_path))
 
 
+@pytest.mark.slow
 def test_goes_on_from_googles_own_checkpoint(tmp_path: Path) -> None:
     """Twenty more steps from Google's step 20 are near forty of ours."""
     options = changed(num_train_steps=40, num_warmup_steps=5)
@@ -152,6 +153,7 @@ def test_evaluation_of_an_init_checkpoint_counts_no_steps(tmp_path: Path) -> Non
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_interrupted_and_uninterrupted_runs_are_the_same(tmp_path: Path) -> None:
     """However the steps are divided into calls, checkpoints and starts."""
     train(tmp_path / "whole", model=DROPOUT)

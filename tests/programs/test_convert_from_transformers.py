@@ -37,6 +37,7 @@ def set_config(folder: Path, **changes) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+@pytest.mark.slow
 def test_a_folder_of_ours_comes_back(tmp_path):
     to_transformers(golden("init"), tmp_path / "to", gelu="erf")
     result = run_program(MODULE, transformers_dir=tmp_path / "to", output_dir=tmp_path / "back")

@@ -48,6 +48,7 @@ def checkpoint_with(folder: Path, **changes) -> Path:
     return folder / "m.ckpt"
 
 
+@pytest.mark.slow
 def test_biobert_as_it_ships(tmp_path):
     """A folder with the checkpoint, its config and its vocabulary, and no file `checkpoint`."""
     folder = tmp_path / "biobert"
@@ -343,6 +344,7 @@ def test_a_damaged_checkpoint_is_one_line_from_a_real_process(tmp_path):
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 
 
+@pytest.mark.slow
 @needs_transformers
 def test_the_check_can_be_made_alone(tmp_path, capsys):
     flags = flags_for(tmp_path)

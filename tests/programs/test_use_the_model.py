@@ -14,6 +14,7 @@ from bert_clinical.nn.config import BertConfig
 from bert_clinical.weights import checkpoint
 from bert_clinical.weights.transformers_tokenizer import read_vocabulary
 from tests.golden_data import golden
+from tests.running import HANG_SECONDS
 
 NOTEBOOK = Path(__file__).parents[2] / "run_scripts" / "use_the_model.ipynb"
 
@@ -30,7 +31,8 @@ def source(notebook: dict) -> str:
 
 def run(code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True,
+        timeout=HANG_SECONDS,
         env={"MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1", "HOME": str(folder), **variables},
     )  # fmt: skip
 

@@ -144,6 +144,7 @@ def run_losses(seed: int, dropout: float) -> list[float]:
     return [training.step(batch, step) for step in range(4)]
 
 
+@pytest.mark.slow
 def test_a_run_follows_from_its_seed() -> None:
     first = run_losses(1, 0.3)
     assert first == run_losses(1, 0.3)

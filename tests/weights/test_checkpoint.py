@@ -18,6 +18,7 @@ from bert_clinical.nn.variables import HEADS, bert_variable_shapes
 from bert_clinical.weights import checkpoint
 from data_prep.common.program import UserError
 from tests.golden_data import golden
+from tests.running import HANG_SECONDS
 
 INIT = str(golden("init") / "bert_model.ckpt")
 BERTADAM = str(golden("init_bertadam") / "biobert_model.ckpt")
@@ -267,4 +268,4 @@ def test_finding_a_checkpoint_needs_no_tensorflow():
         "import sys; from bert_clinical.weights.checkpoint import resolve_checkpoint; "
         f"resolve_checkpoint({INIT!r}); sys.exit('tensorflow' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=HANG_SECONDS).returncode == 0

@@ -140,3 +140,10 @@ def test_extra_weights_are_read_and_other_heads_left_out(folder: Path) -> None:
     assert found.weights.keys() == plain.weights.keys()
     with pytest.raises(UserError, match=r"no weight for classifier\.bias"):
         load_from_transformers(folder, extra_shapes={"classifier.bias": (3,)})
+
+
+def test_shapes_come_in_the_order_of_the_file(tmp_path: Path) -> None:
+    shapes = {"b": (2, 3), "c": (), "a": (1,)}
+    tensors = [(name, np.ones(shape, np.float32)) for name, shape in shapes.items()]
+    write_weights(tmp_path, shapes, tensors)
+    assert list(read_shapes(tmp_path / "model.safetensors").items()) == list(shapes.items())
