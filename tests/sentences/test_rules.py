@@ -116,7 +116,7 @@ Seen on ___.¦ ___ agreed.
 Ms. ___ is a ___ year old woman.
 He had d/c'd lasix.¦ pt then felt better.
 Seen and examined.¦ he was well.
-Denies cp. denies sob.
+Denies cp.¦ denies sob.
 pain c/w angina.¦ EKG was normal.
 Pt. was found to have edema.¦ Pt. was diuresed.
 pt. seen and examined.
@@ -174,7 +174,7 @@ LINES = [
     # Wrapped prose goes on; a stop at a line end still ends a sentence.
     ("Mr. A is a man with heart failure, who presents from home\nwith dyspnea.¦\nHe was admitted."),
     ("Her pneumonia was thought to be secondary to medication\nnon-compliance; she did well."),
-    ("Cultures were negative and vancomycin was discontinued on\n[**2113-10-17**]. he left."),
+    ("Cultures were negative and vancomycin was discontinued on\n[**2113-10-17**].¦ he left."),
     ("The patient was seen by Dr.\n[**Last Name (STitle) 1837**] of cardiology."),
     ("He was transferred from the outside hospital to the care of Dr.\nSmith in cardiology."),
     ("seen and treated for\nBlood pressure of 200."),
