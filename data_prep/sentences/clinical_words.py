@@ -7,21 +7,22 @@ from __future__ import annotations
 
 # A name, a number or a clause always follows.
 NEVER_LAST = frozenset(
-    """dr drs mr mrs ms prof st mt ft rev sgt capt lt gen mass univ tel vs v cf e.g i.e eg ie viz
+    """dr drs mr mrs ms prof st mt rev sgt capt lt gen mass univ tel vs v cf e.g i.e eg ie viz
     approx incl esp var sp spp subsp sig vit cont incr decr inc'd dec'd addl equiv a.k.a s/p r/o
     c/o h/o w/ w/o sq hx fx ca""".split()
 )
 # A number may follow; otherwise they end a sentence if the next one begins with a capital.
 BEFORE_NUMBERS = frozenset(
     """no nos fig figs ext ref vol pg pp gr grade stage appt apt rm ser im adm disch admit est
-    temp tmax wt ht resp min max ave avg hct hgb hb plt wbc cr k na mg alb bili trop inr jan feb
+    fl pod hd temp tmax wt ht resp min max ave avg hct hgb hb plt wbc cr k na mg alb bili trop inr jan feb
     mar apr may jun jul aug sep sept oct nov dec""".split()
 )
 # They begin sentences or end them: nothing ends behind the first word of a sentence.
 FIRST_OR_LAST = frozenset(
     """pt pts neg pos dept hosp ave min max est resp temp wt ht ext diff dx rx tx sx sz abd neuro
     mon tue tues wed thu thurs fri sat sun bilat cond compl palp eval rec recs req prev prob poss
-    mod med meds hr bp rr amb approx admin adm disch d/c f/u consult cards""".split()
+    mod med meds hr bp rr amb approx admin adm disch d/c f/u consult cards
+    ant post lat sup inf prox dist chr mult occ freq reg bx cx bcx ucx dz fhx shx ft""".split()
 )
 # Of doses, measures and names: they end a sentence if one plainly begins after them.
 MAYBE_LAST = frozenset(

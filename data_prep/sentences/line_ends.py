@@ -13,7 +13,7 @@ NUMBERED_ITEM = re.compile(r"(\d{1,3})[.)](?!\d)")
 _SEPARATOR_LINE = re.compile(r"[^\S\n]*[-=*~#_]{3,}[^\S\n]*(?:\n|\Z)")
 # A bullet that is one wherever a line begins with it.
 _BULLET = re.compile(
-    r"[•·◦▪▫■□●○‣⁃∙→➔➢✓◆❖]|[-*+#>~o–—](?=\s|[A-Z])|--|#\d|#\.|\[[ xX]?\](?=\s)|\d{1,2}[a-z][.)]\s"
+    r"[•·◦▪▫■□●○‣⁃∙→➔➢✓◆❖]|[-*+#>~o–—](?=\s|[A-Z])|--|[=-]>|#\d|#\.|\[[ xX]?\](?=\s|\w)|\d{1,2}[a-z][.)]\s"
 )
 # What begins an item as a rule and may begin the rest of a wrapped line.
 _ITEM_LETTER = re.compile(r"(?:[A-Za-z]|[IVX]{1,5}|[ivx]{1,5})[.)]\s")
@@ -31,6 +31,7 @@ GOES_ON = re.compile(
     over|under|after|before|during|until|since|via|versus|vs|was|is|were|are|be|been|being|has|have|
     had|his|her|their|its|our|this|these|those|per|no|not|w/|s/p|h/o|c/o|r/o|that|which|who|whose|
     status|post|than|as|if|when|while|because|including|such|both|between|would|could|should|
+    takes|took|uses|needs|requires|showed|shows|revealed|reveals|denies|denied|non|
     (?:was|were|been)\ given|The|An?|And|With|To|For|By|On|In|At|From|After|Before|During|Since|His|
     Her|Their|This|These|No|Dr\.|Drs\.|Mr\.|Mrs\.|Ms\.|St\.))\Z""",
     re.VERBOSE,

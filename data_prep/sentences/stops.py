@@ -19,14 +19,15 @@ from data_prep.sentences.line_ends import GOES_ON, NUMBERED_ITEM
 _WORD_BEFORE = re.compile(r"[^\s,]*\Z")
 _NEXT_WORD = re.compile(r"\s*+(\S{0,40})")
 _INLINE_NUMBER = re.compile(r"(?<!\S)(\d{1,3})\Z")
+_LETTER = re.compile(r"[^\W\d_]")
 _LITRES = re.compile(r"\d\s?L\Z")
 _DOSE_WORD = re.compile(
     r"(?:PO|IV|IM|SC|SQ|SL|PR|NG|PRN|BID|TID|QID|QD|QOD|QHS|QAM|QPM|DAILY|HS|STAT|Q\d\S*|X\d*)\W*\Z"
 )
-_DOTTED = re.compile(r"(?:[A-Za-z]\.)+[A-Za-z]\Z")
+_DOTTED = re.compile(r"[A-Za-z]{1,2}\.(?:\w{1,3}\.)*\w{1,3}\Z")
 _LIST_NUMBER = re.compile(r"[(#]?(?:\d{1,3}[a-z]?|[A-Za-z]|[ivx]{2,4}|[IVX]{2,5})?[.)]*\Z")
 _LETTERED_ITEM = re.compile(r"[b-z][.)]\Z")
-_OPENED_BY_TITLE = re.compile(r"[:?]\s*,?\s*\Z|\.,\s*\Z")
+_OPENED_BY_TITLE = re.compile(r"[:?]\s*,?\s*\Z|\.,\s*\Z|#\s\Z")
 _TITLE = re.compile(r"\s*[A-Z][A-Za-z0-9/&()-]*(?: [A-Za-z0-9/&()-]+){0,4}:")
 _NOT_PLAIN = "\"'‘’“”(),.;:?!"
 
@@ -72,7 +73,8 @@ def _ends_before_lower_case(text: str, start: int, end: int, word: str, next_wor
     if _LETTERED_ITEM.match(next_word) or next_word.strip(_NOT_PLAIN) in LOWER_CASE_STARTERS:
         return True
     # Who began this sentence in lower case begins the next one so.
-    return text[start].islower()
+    letter = _LETTER.search(text, start)
+    return letter is not None and letter[0].islower()
 
 
 def _ends_before_other(
@@ -97,7 +99,7 @@ def _ends_before_other(
         return True
     if len(word) == 1 and word.isalpha():
         return first.isupper() and plain_next in starters
-    if lowered.endswith("y.o"):
+    if lowered.endswith(("y.o", "y/o", "yo")):
         return plain_next in starters and plain_next not in AGED
     if _DOTTED.match(word):
         if word.islower():
@@ -109,7 +111,7 @@ def _ends_before_other(
         if in_capitals:
             return plain_next in starters or _TITLE.match(text, end) is not None
         if lowered in FIRST_OR_LAST and is_first_word:
-            return False
+            return plain_next in starters
         return begins and not _DOSE_WORD.match(next_word)
     return True
 
