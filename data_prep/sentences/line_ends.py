@@ -8,6 +8,7 @@ from data_prep.sentences.clinical_words import LOWER_CASE_HEADERS
 
 # Characters. A line of fewer was not wrapped for want of room.
 _WRAP_COLUMN = 45
+_LONGEST_WORD = 20
 
 NUMBERED_ITEM = re.compile(r"(\d{1,3})[.)](?!\d)")
 _SEPARATOR_LINE = re.compile(r"[^\S\n]*[-=*~#_]{3,}[^\S\n]*(?:\n|\Z)")
@@ -38,25 +39,24 @@ GOES_ON = re.compile(
 )
 
 
-def ends_at_line(text: str, start: int, line_start: int, begin: int, end: int) -> bool:
+def ends_at_line(text: str, start: int, line_start: int, line: str, end: int) -> bool:
     """Whether the sentence from `start` ends at a line end.
 
     Args:
       text: the section.
       start: where the sentence begins.
       line_start: where the line begins.
-      begin: where the white space begins that holds the line end.
+      line: the line, without the white space behind it.
       end: where the next line's text begins.
     """
-    if text.count("\n", begin, end) > 1:
+    if text.count("\n", line_start + len(line), end) > 1:
         return True
     if _SEPARATOR_LINE.match(text, end) or _SEPARATOR_LINE.match(text, line_start):
         return True
-    line = text[line_start:begin]
-    goes_on = GOES_ON.search(line) is not None and not _ANSWER.search(line)
-    is_short = begin - line_start < _WRAP_COLUMN
     if _BULLET.match(text, end) or _LABORATORY_LINE.match(text, end):
         return True
+    is_short = len(line) < _WRAP_COLUMN
+    goes_on = GOES_ON.search(line, max(0, len(line) - _LONGEST_WORD)) and not _ANSWER.search(line)
     number = NUMBERED_ITEM.match(text, end)
     if number:
         return not goes_on or _is_next_number(text, start, int(number[1]))
