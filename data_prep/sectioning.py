@@ -27,7 +27,8 @@ def split_sections(text: str, rules: str = "fixed") -> list[str]:
     Args:
       text: the note.
       rules: "fixed" loses nothing: every character but white space and separator lines (a line of
-        three or more `-`, or of four or more `_`) stands in some section, in the note's order.
+        three or more of `-`, `=`, `*`, `~` and `#`, or of four or more `_`) stands in some section,
+        in the note's order.
         "published" gives what the original program gives, its faults included, so that a published
         corpus can be rebuilt.
 
@@ -216,7 +217,11 @@ def _join_answers_and_drop(segments: Sequence[str]) -> list[str]:
 
 # The fixed rules.
 
-_SEPARATOR_LINE = re.compile(r"-{3,}|_{4,}")
+_SEPARATOR_LINE = re.compile(r"[-=*~#]{3,}|_{4,}")
+_DEIDENTIFIED = re.compile(r"\[\*\*[^\[\]]{0,120}?\*\*\]")
+_TIME_OVER_LINES = re.compile(r"(\d|\b(?:in|the|this|every|each))[^\S\n]*+\n[^\S\n]*+(?=[AP]M:)")
+# Where commas stand for line ends: `She moved.,MEDICATIONS: , None.,ALLERGIES: , None known.`
+_COMMA_BEFORE_HEADER = re.compile(r"(?<=[.:?!)]),(?=[A-Z][A-Za-z /&()-]{1,40}:)")
 _PAIRS_OF_TITLES = (
     re.compile(r"(Admission Date:)(.*)(Discharge Date:)(.*)"),
     re.compile(r"(Date of Birth:)(.*)(Sex:)(.*)"),
@@ -230,14 +235,19 @@ def _split_fixed(text: str) -> list[str]:
     Differs from the published rules, besides losing nothing: a header is cut where its line starts,
     not where its words first stand; a line of white space is a blank line; `___` is a
     de-identified token, as in MIMIC-IV, and no break; separator lines are left out; the pairs of
-    titles are looked for on every line; and a number begins an item only as a list has it (1, the
+    titles are looked for on every line; a number begins an item only as a list has it (1, the
     number after the last one, or one whose successor follows), not where a wrapped line begins with
-    a number.
+    a number; a title does not take what follows a separator line for its answer; `[**...**]` and a
+    time of day stay whole though a line ends inside them; and a header is found behind a comma that
+    stands for a line end.
     """
     sections: list[str] = []
     after_title = False
     answer_waits = False
-    for piece, is_title in _pieces(text):
+    for piece, is_title in _pieces(_mend_lines(text)):
+        if not piece:
+            after_title = False
+            continue
         if is_title:
             if answer_waits:
                 _join_answer(sections)
@@ -256,14 +266,27 @@ def _join_answer(sections: list[str]) -> None:
     sections[-1] += " " + answer
 
 
+def _mend_lines(text: str) -> str:
+    """Removes line ends inside what belongs together, and sets them where commas stand for them."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _DEIDENTIFIED.sub(lambda match: " ".join(match[0].split("\n")), text)
+    text = _TIME_OVER_LINES.sub(r"\1 ", text)
+    return _COMMA_BEFORE_HEADER.sub(",\n", text)
+
+
 def _pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """Yields titles and the pieces between them, stripped, and whether each is a title."""
+    """Yields titles and the pieces between them, stripped, and whether each is a title.
+
+    For a separator line it yields an empty piece.
+    """
     body: list[str] = []
-    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+    for line in text.split("\n"):
         stripped = line.strip()
         if not stripped or _SEPARATOR_LINE.fullmatch(stripped):
             yield from _body_pieces(body)
             body = []
+            if stripped:
+                yield "", False
             continue
         for part, is_title in _parts_of_line(line, stripped):
             if is_title:

@@ -6,6 +6,7 @@ import pytest
 
 from data_prep.sentences.rules import RuleSplitter, split_by_rules
 from data_prep.sentences.splitter import load_splitter
+from tests.sentences.boundaries import agreement, marked_texts
 
 CASES = r"""
 The patient was admitted.¦ She did well.
@@ -116,7 +117,7 @@ Seen on ___.¦ ___ agreed.
 Ms. ___ is a ___ year old woman.
 He had d/c'd lasix.¦ pt then felt better.
 Seen and examined.¦ he was well.
-Denies cp. denies sob.
+Denies cp.¦ denies sob.
 pain c/w angina.¦ EKG was normal.
 Pt. was found to have edema.¦ Pt. was diuresed.
 pt. seen and examined.
@@ -174,7 +175,7 @@ LINES = [
     # Wrapped prose goes on; a stop at a line end still ends a sentence.
     ("Mr. A is a man with heart failure, who presents from home\nwith dyspnea.¦\nHe was admitted."),
     ("Her pneumonia was thought to be secondary to medication\nnon-compliance; she did well."),
-    ("Cultures were negative and vancomycin was discontinued on\n[**2113-10-17**]. he left."),
+    ("Cultures were negative and vancomycin was discontinued on\n[**2113-10-17**].¦ he left."),
     ("The patient was seen by Dr.\n[**Last Name (STitle) 1837**] of cardiology."),
     ("He was transferred from the outside hospital to the care of Dr.\nSmith in cardiology."),
     ("seen and treated for\nBlood pressure of 200."),
@@ -229,6 +230,15 @@ def test_table_is_of_the_size_that_was_asked_for() -> None:
 @pytest.mark.parametrize("case", TABLE)
 def test_case(case: str) -> None:
     assert split_by_rules(case.replace("¦", "")) == _expected(case)
+
+
+def test_boundaries_set_by_hand() -> None:
+    assert sum(text.count("¦") for text in marked_texts()) >= 500
+    found = agreement(load_splitter("rules", ""))
+    # What is left are titles with several lines behind them, which the section rules cut off, and
+    # `po.` before a lower-case word, where it ends a sentence as often as not.
+    assert found.precision >= 0.994, found.extra
+    assert found.recall >= 0.998, found.missed
 
 
 def test_nothing_but_white_space_is_lost() -> None:
