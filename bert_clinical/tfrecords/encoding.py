@@ -12,10 +12,10 @@ from bert_clinical.instances.kernels import (
     RECORD_MASKED,
 )
 from bert_clinical.tfrecords.files import pretraining_features
+from bert_clinical.tfrecords.frames import CRC_TABLES, masked_crc
 from data_prep.common.compiled import compiled, compiled_part
 
 _FLOAT_LIST, _INT64_LIST = 2, 3
-_MASK_DELTA = 0xA282EAD8
 _FRAME_BEFORE, _FRAME_AFTER = 12, 4
 
 _NAMES = list(pretraining_features(1, 1))
@@ -32,20 +32,6 @@ for _row, _name in zip(_NAME_BYTES, _NAMES, strict=True):
     _MASKED_LM_WEIGHTS,
     _NEXT_SENTENCE_LABELS,
 ) = range(len(_NAMES))
-
-
-def _crc_tables() -> np.ndarray:
-    """Tables for CRC-32C of eight bytes at a time: int64 [8, 256]."""
-    table = np.arange(256, dtype=np.int64)
-    for _ in range(8):
-        table = np.where(table & 1, (table >> 1) ^ 0x82F63B78, table >> 1)
-    tables = [table]
-    for _ in range(7):
-        tables.append((tables[-1] >> 8) ^ table[tables[-1] & 0xFF])
-    return np.stack(tables)
-
-
-_CRC_TABLES = _crc_tables()
 
 
 def framed_size_bound(max_seq_length: int, max_predictions: int, largest_id: int) -> int:
@@ -217,31 +203,7 @@ def _write_entry_head(out, at, name, payload):  # type: ignore[no-untyped-def]
 
 @compiled_part
 def _write_crc(data, start, end, at):  # type: ignore[no-untyped-def]
-    """Writes the masked CRC-32C of `data[start:end]` at `at`."""
-    crc = 0xFFFFFFFF
-    while end - start >= 8:
-        low = crc ^ (
-            np.int64(data[start])
-            | np.int64(data[start + 1]) << 8
-            | np.int64(data[start + 2]) << 16
-            | np.int64(data[start + 3]) << 24
-        )
-        crc = (
-            _CRC_TABLES[7, low & 0xFF]
-            ^ _CRC_TABLES[6, (low >> 8) & 0xFF]
-            ^ _CRC_TABLES[5, (low >> 16) & 0xFF]
-            ^ _CRC_TABLES[4, low >> 24]
-            ^ _CRC_TABLES[3, data[start + 4]]
-            ^ _CRC_TABLES[2, data[start + 5]]
-            ^ _CRC_TABLES[1, data[start + 6]]
-            ^ _CRC_TABLES[0, data[start + 7]]
-        )
-        start += 8
-    while start < end:
-        crc = (crc >> 8) ^ _CRC_TABLES[0, (crc ^ np.int64(data[start])) & 0xFF]
-        start += 1
-    crc ^= 0xFFFFFFFF
-    masked = (((crc >> 15) | (crc << 17)) & 0xFFFFFFFF) + _MASK_DELTA
+    """Writes the checksum of `data[start:end]` at `at`."""
+    checksum = masked_crc(data, start, end, CRC_TABLES)
     for i in range(4):
-        out_byte = (masked >> (8 * i)) & 0xFF
-        data[at + i] = out_byte
+        data[at + i] = (checksum >> np.uint32(8 * i)) & np.uint32(0xFF)

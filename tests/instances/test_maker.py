@@ -20,6 +20,7 @@ from bert_clinical.tokenization import FullTokenizer, LineEncoder
 from data_prep.common.program import UsageError, UserError
 from tests import reference_instances
 from tests.golden_data import golden
+from tests.tfrecord_files import read_examples, read_records
 
 GOLDEN_RUNS = json.loads(golden("create_runs.json").read_text())
 
@@ -32,19 +33,6 @@ def settings_of(flags):
 def oracle(input_files, tokenizer, settings):
     flags = reference_instances.Flags(**dataclasses.asdict(settings))
     return reference_instances.examples(input_files, tokenizer, flags)
-
-
-def parsed(path, settings):
-    features = tfrecord_io.pretraining_features(
-        settings.max_seq_length, settings.max_predictions_per_seq
-    )
-    return [
-        {
-            name: values.tolist()
-            for name, values in tfrecord_io.parse_pretraining_example(record, features).items()
-        }
-        for record in tfrecord_io.read_records(path)
-    ]
 
 
 def engine(input_files, tokenizer, settings, folder, buffer_bytes):
@@ -101,9 +89,9 @@ def test_golden_examples(name, buffer_bytes, tmp_path):
         input_files=[golden(path) for path in flags["input_file"].split(",")], output_files=outputs
     )
     for output in outputs:
-        expected = parsed(golden(output.name), settings)
+        expected = read_examples(golden(output.name))
         assert len(expected) > 50
-        assert parsed(output, settings) == expected
+        assert read_examples(output) == expected
 
 
 @pytest.mark.parametrize("name", list(GOLDEN_RUNS))
@@ -114,7 +102,7 @@ def test_oracle_gives_the_golden_examples(name):
     made = oracle(files, tokenizer, settings_of(flags))
     outputs = flags["output_file"].split(",")
     for number, output in enumerate(outputs):
-        assert made[number :: len(outputs)] == parsed(golden(output), settings_of(flags))
+        assert made[number :: len(outputs)] == read_examples(golden(output))
 
 
 def random_vocab(rng):
@@ -221,7 +209,7 @@ def test_vocabulary_beyond_16_bits(tmp_path):
     PretrainingDataMaker(vocab_file=vocab, do_lower_case=False, settings=settings).make(
         input_files=[text], output_files=[output]
     )
-    made = parsed(output, settings)
+    made = read_examples(output)
     assert made == oracle([text], tokenizer, settings)
     assert max(max(example["input_ids"]) for example in made) > 1 << 16
 
@@ -253,7 +241,7 @@ def test_encoding_equals_tensorflow(tmp_path):
     ]
     assert examples == [as_features(record, 300, 7) for record in records[selection]]
     # Each is as long as TensorFlow itself would make it.
-    for record in tfrecord_io.read_records(path):
+    for record in read_records(path):
         again = tf.train.Example.FromString(record).SerializeToString(deterministic=True)
         assert len(again) == len(record)
 

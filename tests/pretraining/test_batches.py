@@ -18,6 +18,7 @@ from bert_clinical.tfrecords import files as tfrecord_io
 from bert_clinical.tfrecords import index as record_index
 from data_prep.common.program import UserError
 from tests.golden_data import golden
+from tests.tfrecord_files import framed
 
 CASED = "cased_128.tfrecord"
 
@@ -45,7 +46,7 @@ def example(number: int, *, length: int = 11, predictions: int = 3, **changes: A
 
 
 def write(path: Path, records: list[bytes]) -> Path:
-    path.write_bytes(b"".join(map(tfrecord_io.framed, records)))
+    path.write_bytes(b"".join(map(framed, records)))
     return path
 
 
@@ -198,7 +199,7 @@ def test_first_records_that_do_not_fit(
 )
 def test_broken_frames_are_found_at_the_start(tmp_path: Path, damage: Any, fragment: str) -> None:
     record = example(1)
-    at = 3 * len(tfrecord_io.framed(record))
+    at = 3 * len(framed(record))
     path = write(tmp_path / "broken.tfrecord", [record] * 5)
     path.write_bytes(damage(path.read_bytes(), at))
     with pytest.raises(UserError) as raised:
@@ -210,7 +211,7 @@ def test_broken_frames_are_found_at_the_start(tmp_path: Path, damage: Any, fragm
 
 def test_a_flipped_byte_is_found_when_it_is_read(tmp_path: Path) -> None:
     record = example(1)
-    frame = len(tfrecord_io.framed(record))
+    frame = len(framed(record))
     path = write(tmp_path / "flipped.tfrecord", [record] * 600)
     data = bytearray(path.read_bytes())
     data[550 * frame + 40] ^= 1

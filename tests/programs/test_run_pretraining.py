@@ -31,6 +31,7 @@ from data_prep.common import atomic_files, program
 from data_prep.common.program import UserError
 from tests.golden_data import golden
 from tests.running import ROOT, arguments, assert_one_line_error, assert_success
+from tests.tfrecord_files import framed
 
 MODULE = "bert_clinical.run_pretraining"
 
@@ -286,10 +287,10 @@ def test_no_token_gets_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
     values["input_ids"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[planted_id] * 128))
     values["text"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[planted_word]))
     record = tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString()
-    good = tfrecord_io.framed(record)
+    good = framed(record)
     at = good.index(planted_word)
     damaged = good[:at] + b"Z" + good[at + 1 :]
-    cut = tfrecord_io.framed(record[:-30])
+    cut = framed(record[:-30])
     for name, data in {
         "id": good,
         "damaged": damaged,
