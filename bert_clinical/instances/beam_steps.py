@@ -17,7 +17,7 @@ import bert_clinical
 from bert_clinical.instances.beam import RESULT, RemoteShard, ShardSettings
 from bert_clinical.instances.shards import Outcome, outcome_of, require_made_so
 from bert_clinical.instances.writer import PretrainingDataMaker
-from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.tfrecords.sidecars import parse_sidecar, sidecar_path
 from data_prep.beam import steps as beam_steps
 from data_prep.beam.steps import text_free
 from data_prep.common import files as beam_files
@@ -72,7 +72,7 @@ class _CheckShard(beam.DoFn):
     def _description(self, shard: RemoteShard) -> dict[str, Any] | None:
         if beam_files.size(shard.output_file) is None:
             return None
-        description = tfrecord_io.parse_sidecar(beam_files.read(shard.sidecar), shard.sidecar)
+        description = parse_sidecar(beam_files.read(shard.sidecar), shard.sidecar)
         text = beam_files.sha256(shard.input_file)
         require_made_so(description, json.loads(self._shared.signature), text, shard.output_file)
         return description
@@ -111,7 +111,7 @@ class _MakeShard(beam.DoFn):
             # A sidecar of an earlier file must not describe this one.
             beam_files.remove(shard.sidecar)
             self._move(made, shard.output_file, is_here)
-            self._move(tfrecord_io.sidecar_path(made), shard.sidecar, is_here)
+            self._move(sidecar_path(made), shard.sidecar, is_here)
         return description
 
     def _move(self, made: Path, name: str, is_here: bool) -> None:

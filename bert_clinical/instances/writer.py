@@ -12,13 +12,14 @@ from typing import IO, Any
 import numpy as np
 
 import bert_clinical
-from bert_clinical.instances import kernels as instance_kernels
 from bert_clinical.instances.corpus import Corpus, read_corpus
 from bert_clinical.instances.maker import InstanceCounts, InstanceMaker
 from bert_clinical.instances.settings import InstanceSettings
 from bert_clinical.instances.spill import DEFAULT_BUFFER_BYTES, RecordStore
-from bert_clinical.tfrecords import encoding as example_encoding
-from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.tfrecords import encoding
+from bert_clinical.tfrecords.files import open_outputs
+from bert_clinical.tfrecords.schema import instance_width
+from bert_clinical.tfrecords.sidecars import write_sidecar
 from bert_clinical.tokenization import UNK, FullTokenizer, LineEncoder
 from data_prep.common import atomic_files
 from data_prep.common.program import UserError
@@ -82,13 +83,13 @@ class PretrainingDataMaker:
         """
         with contextlib.ExitStack() as stack:
             # Opened first, so that an output that cannot be written is known before the work.
-            streams = stack.enter_context(tfrecord_io.open_outputs(output_files))
+            streams = stack.enter_context(open_outputs(output_files))
             corpus = self._read(input_files)
             counts = self._write(corpus, streams, output_files)
             names = input_names or [os.path.abspath(path) for path in input_files]  # noqa: PTH100
             description = self._description(corpus, counts, names, output_files)
         for path in output_files:
-            tfrecord_io.write_sidecar(path, description)
+            write_sidecar(path, description)
         return description
 
     def _read(self, input_files: Sequence[str | os.PathLike[str]]) -> Corpus:
@@ -114,9 +115,7 @@ class PretrainingDataMaker:
         output_files: Sequence[str | os.PathLike[str]],
     ) -> InstanceCounts:
         settings = self._settings
-        width = instance_kernels.record_width(
-            settings.max_seq_length, settings.max_predictions_per_seq
-        )
+        width = instance_width(settings.max_seq_length, settings.max_predictions_per_seq)
         maker = InstanceMaker(corpus, self._tokenizer.vocab, settings)
         folder = Path(output_files[0]).parent if output_files else Path()
         with RecordStore(
@@ -144,9 +143,7 @@ class PretrainingDataMaker:
         self, store: RecordStore, order: np.ndarray, streams: Sequence[IO[bytes]]
     ) -> Iterator[int]:
         length, predictions = self._settings.max_seq_length, self._settings.max_predictions_per_seq
-        bound = example_encoding.framed_size_bound(
-            length, predictions, max(self._tokenizer.vocab.values())
-        )
+        bound = encoding.framed_size_bound(length, predictions, max(self._tokenizer.vocab.values()))
         # As many examples at a time as fit a buffer of 16 MB.
         at_once = max((16 << 20) // bound, 1)
         out = np.empty(at_once * bound, np.uint8)
@@ -156,7 +153,7 @@ class PretrainingDataMaker:
                 first = (number - written) % len(streams)
                 mine = np.ascontiguousarray(selection[first :: len(streams)])
                 for start in range(0, len(mine), at_once):
-                    size = example_encoding.encode_examples(
+                    size = encoding.encode_examples(
                         records, mine[start : start + at_once], length, predictions, out
                     )
                     stream.write(out.data[:size])

@@ -7,7 +7,7 @@ from typing import Any
 
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.pretraining.options import TrainingOptions
-from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.tfrecords.sidecars import read_sidecar
 from data_prep.common.program import UserError
 
 
@@ -22,7 +22,7 @@ def require_fitting_sidecars(
     """
     sidecars: dict[str, Any] = {}
     for path in paths:
-        sidecar = tfrecord_io.read_sidecar(path)
+        sidecar = read_sidecar(path)
         if sidecar is None:
             continue
         made_with = sidecar.get("flags", {})

@@ -8,14 +8,14 @@ import warnings
 import numpy as np
 import pytest
 
-from bert_clinical.instances import kernels as instance_kernels
+from bert_clinical.instances import kernels
 from bert_clinical.instances.corpus import read_corpus
 from bert_clinical.instances.maker import InstanceMaker
 from bert_clinical.instances.settings import InstanceSettings
 from bert_clinical.instances.spill import RecordStore
 from bert_clinical.instances.writer import PretrainingDataMaker
-from bert_clinical.tfrecords import encoding as example_encoding
-from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.tfrecords import encoding
+from bert_clinical.tfrecords.schema import INSTANCE_IDS, instance_width, pretraining_features
 from bert_clinical.tokenization import FullTokenizer, LineEncoder
 from data_prep.common.program import UsageError, UserError
 from tests import reference_instances
@@ -45,7 +45,7 @@ def engine(input_files, tokenizer, settings, folder, buffer_bytes):
     )
     maker = InstanceMaker(corpus, tokenizer.vocab, settings)
     length, predictions = settings.max_seq_length, settings.max_predictions_per_seq
-    width = instance_kernels.record_width(length, predictions)
+    width = instance_width(length, predictions)
     examples = []
     with RecordStore(
         width=width, dtype=typecode, folder=folder, buffer_bytes=buffer_bytes
@@ -59,10 +59,8 @@ def engine(input_files, tokenizer, settings, folder, buffer_bytes):
 
 
 def as_features(record, length, predictions):
-    used, of_a, is_random_next, masked = record[: instance_kernels.RECORD_IDS].tolist()
-    ids, positions, labels = np.split(
-        record[instance_kernels.RECORD_IDS :], [length, length + predictions]
-    )
+    used, of_a, is_random_next, masked = record[:INSTANCE_IDS].tolist()
+    ids, positions, labels = np.split(record[INSTANCE_IDS:], [length, length + predictions])
     return {
         "input_ids": ids[:used].tolist() + [0] * (length - used),
         "input_mask": [1] * used + [0] * (length - used),
@@ -216,17 +214,17 @@ def test_vocabulary_beyond_16_bits(tmp_path):
 
 def test_encoding_equals_tensorflow(tmp_path):
     tf = pytest.importorskip("tensorflow")
-    features = tfrecord_io.pretraining_features(300, 7)
+    features = pretraining_features(300, 7)
     rng = np.random.default_rng(3)
-    records = rng.integers(0, 65536, (40, instance_kernels.record_width(300, 7)), np.uint16)
+    records = rng.integers(0, 65536, (40, instance_width(300, 7)), np.uint16)
     for record in records:
         length = rng.integers(3, 301)
-        record[: instance_kernels.RECORD_IDS] = length, rng.integers(2, length), length % 2, 5
-        record[instance_kernels.RECORD_IDS + 300 :][:5] = sorted(rng.integers(0, length, 5))
+        record[:INSTANCE_IDS] = length, rng.integers(2, length), length % 2, 5
+        record[INSTANCE_IDS + 300 :][:5] = sorted(rng.integers(0, length, 5))
     selection = rng.permutation(40)[:30].astype(np.int64)
-    bound = example_encoding.framed_size_bound(300, 7, 65535)
+    bound = encoding.framed_size_bound(300, 7, 65535)
     out = np.full(30 * bound, 255, np.uint8)
-    size = example_encoding.encode_examples(records, selection, 300, 7, out)
+    size = encoding.encode_examples(records, selection, 300, 7, out)
     path = tmp_path / "a.tfrecord"
     path.write_bytes(out[:size].tobytes())
     spec = {
@@ -253,15 +251,15 @@ def test_draws_are_those_of_python():
             random.Random(seed).shuffle(expected)
             for dtype in (np.int64, np.uint32):
                 items = np.arange(count, dtype=dtype)
-                instance_kernels.shuffle(instance_kernels.generator_state(seed), items)
+                kernels.shuffle(kernels.generator_state(seed), items)
                 assert items.tolist() == expected
 
 
 def test_generator_goes_on_where_it_was():
-    generator, expected = instance_kernels.generator_state(7), random.Random(7)
+    generator, expected = kernels.generator_state(7), random.Random(7)
     for count in (1000, 3, 500):
         items, wanted = np.arange(count), list(range(count))
-        instance_kernels.shuffle(generator, items)
+        kernels.shuffle(generator, items)
         expected.shuffle(wanted)
         assert items.tolist() == wanted
     assert tuple(generator.tolist()) == expected.getstate()[1]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
 from tests.golden_data import golden
 from tests.instances.test_maker import GOLDEN_RUNS
 from tests.running import ROOT, arguments, assert_one_line_error, assert_success, run_program
@@ -92,14 +92,14 @@ def test_globs_and_gzip_in_and_out(tmp_path):
         assert output.read_bytes()[:2] == b"\x1f\x8b"
         expected = read_examples(golden(output.name.removesuffix(".gz")))
         assert read_examples(output) == expected
-        assert tfrecord_io.read_sidecar(output)["outputs"] == [path.name for path in outputs]
+        assert read_sidecar(output)["outputs"] == [path.name for path in outputs]
 
 
 def test_sidecar_counts(tmp_path, small):
     output = tmp_path / "a.tfrecord"
     text = golden("part_a.txt")
     assert_success(run(input_file=text, output_file=output, masked_lm_prob=0.2, **small))
-    sidecar = tfrecord_io.read_sidecar(output)
+    sidecar = read_sidecar(output)
     flags = sidecar["flags"]
     assert {name: flags[name] for name in ("do_lower_case", "dupe_factor", "masked_lm_prob")} == {
         "do_lower_case": False, "dupe_factor": 2, "masked_lm_prob": 0.2,
@@ -287,7 +287,7 @@ def test_no_word_of_the_text_is_shown(tmp_path, small):
     result = run(input_file=text, output_file=output, report_file=report, **small)
     assert_success(result)
     for shown in (result.stdout, result.stderr, report.read_text(),
-                  tfrecord_io.sidecar_path(output).read_text()):  # fmt: skip
+                  sidecar_path(output).read_text()):  # fmt: skip
         for part in (PLANTED, PLANTED.lower(), "Zanzibar", "was here"):
             assert part not in shown
 
