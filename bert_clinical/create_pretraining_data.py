@@ -90,6 +90,10 @@ def define_flags(values: ProgramFlags) -> None:
         "file beside the output.",
         flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_boolean(
+        "check_case", True, "Refuse a --do_lower_case that the vocabulary's capitals contradict.",
+        flag_values=values,
+    )  # fmt: skip
     beam_flags.define(values)
     values.section("To look at the data")
     flags.DEFINE_boolean(
@@ -134,6 +138,7 @@ def main(values: ProgramFlags) -> None:
             buffer_bytes=values.buffer_mb << 20,
             runner=values.runner,
             pipeline_options=values.pipeline_options,
+            check_case=values.check_case,
         )
         _tell(descriptions, [values.output_dir], values.report_file)
         return
@@ -150,6 +155,7 @@ def main(values: ProgramFlags) -> None:
         buffer_bytes=values.buffer_mb << 20,
         stats_only=values.stats_only,
         report_file=values.report_file,
+        check_case=values.check_case,
     )
 
 
@@ -165,6 +171,7 @@ def create_pretraining_data(
     buffer_bytes: int = 256 << 20,
     stats_only: bool = False,
     report_file: str | os.PathLike[str] | None = None,
+    check_case: bool = True,
 ) -> list[dict[str, Any]]:
     """Makes examples as the program does.
 
@@ -179,6 +186,7 @@ def create_pretraining_data(
       buffer_bytes: examples beyond this size wait on disk, for each process.
       stats_only: writes no examples.
       report_file: an HTML page about the data.
+      check_case: refuse a casing that the vocabulary contradicts.
 
     Returns:
       The description of each shard, as it stands in the sidecars.
@@ -188,14 +196,14 @@ def create_pretraining_data(
     """
     from bert_clinical.instances.shards import make_shards, plan_shards
     from bert_clinical.instances.writer import PretrainingDataMaker
-    from bert_clinical.tokenization import require_usable_vocab
+    from bert_clinical.wordpieces.vocabulary import require_usable_vocab
 
     shards = [] if output_dir is None else plan_shards(input_files, output_dir)
     outputs = [*output_files, *(shard.output_file for shard in shards)]
     if report_file is not None:
         outputs.append(Path(report_file))
     _require_distinct(outputs, [*input_files, Path(vocab_file)])
-    require_usable_vocab(vocab_file, do_lower_case)
+    require_usable_vocab(vocab_file, do_lower_case, check_case=check_case)
     if not stats_only or report_file is not None:
         _prepare_folders([outputs[-1]] if stats_only else outputs)
     if shards and not stats_only:

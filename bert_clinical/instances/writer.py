@@ -20,7 +20,8 @@ from bert_clinical.tfrecords import encoding
 from bert_clinical.tfrecords.files import open_outputs
 from bert_clinical.tfrecords.schema import instance_width
 from bert_clinical.tfrecords.sidecars import write_sidecar
-from bert_clinical.tokenization import UNK, FullTokenizer, LineEncoder
+from bert_clinical.tokenization import UNK, FullTokenizer
+from bert_clinical.wordpieces.line_encoder import LineEncoder
 from data_prep.common import atomic_files
 from data_prep.common.program import UserError
 from data_prep.common.progress import Progress

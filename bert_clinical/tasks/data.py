@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_clinical.tokenization import CLS, SEP, UNK, FullTokenizer, LineEncoder
+from bert_clinical.tokenization import CLS, SEP, UNK, FullTokenizer
+from bert_clinical.wordpieces.line_encoder import LineEncoder
 from data_prep.common.program import UserError
 
 NO_LABEL = -1

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_clinical.tokenization import CLS, SEP, LineEncoder
+from bert_clinical.tokenization import CLS, SEP
 from bert_clinical.weights.pretrained import PretrainedModel
+from bert_clinical.wordpieces.line_encoder import LineEncoder
 from data_prep.common.program import UserError
 
 _PAIR = re.compile(r"^(.*) \|\|\| (.*)$")

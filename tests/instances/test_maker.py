@@ -16,7 +16,8 @@ from bert_clinical.instances.spill import RecordStore
 from bert_clinical.instances.writer import PretrainingDataMaker
 from bert_clinical.tfrecords import encoding
 from bert_clinical.tfrecords.schema import INSTANCE_IDS, instance_width, pretraining_features
-from bert_clinical.tokenization import FullTokenizer, LineEncoder
+from bert_clinical.tokenization import FullTokenizer
+from bert_clinical.wordpieces.line_encoder import LineEncoder
 from data_prep.common.program import UsageError, UserError
 from tests import reference_instances
 from tests.golden_data import golden

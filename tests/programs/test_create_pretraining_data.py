@@ -14,7 +14,14 @@ import pytest
 from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
 from tests.golden_data import golden
 from tests.instances.test_maker import GOLDEN_RUNS
-from tests.running import ROOT, arguments, assert_one_line_error, assert_success, run_program
+from tests.running import (
+    ROOT,
+    arguments,
+    assert_one_line_error,
+    assert_success,
+    run_here,
+    run_program,
+)
 from tests.tfrecord_files import read_examples, read_records
 
 MODULE = "bert_clinical.create_pretraining_data"
@@ -243,6 +250,7 @@ def mistakes(folder):
         "missing vocabulary": ({"vocab_file": folder / "v.txt"}, 1, ["--vocab_file", "v.txt"]),
         "no [MASK]": ({"vocab_file": folder / "no_mask.txt"}, 1, ["no_mask.txt", "[MASK]"]),
         "vocabulary not UTF-8": ({"vocab_file": folder / "latin_vocab.txt"}, 1, ["line 2"]),
+        "wrong casing": ({"do_lower_case": "true"}, 1, ["276 of 995", "--do_lower_case=False"]),
         "text as vocabulary": ({"vocab_file": text}, 1, ["[CLS], [SEP], [MASK], [UNK]"]),
         "output is input": ({"output_file": text}, 1, ["is an input too"]),
         "output is vocabulary": ({"output_file": golden("vocab_cased.txt")}, 1, ["an input too"]),
@@ -277,6 +285,14 @@ def test_mistakes(tmp_path):
         assert_one_line_error(result, status, *fragments)
         assert PLANTED not in result.stdout + result.stderr, mistake
         assert names(tmp_path) == before, mistake
+
+
+def test_wrong_casing_on_purpose(tmp_path, capsys):
+    text, output = tmp_path / "text.txt", tmp_path / "a.tfrecord"
+    text.write_text("The patient is here .\nA second line .\n\nAnother note .\n")
+    flags = {"input_file": text, "output_file": output, "vocab_file": golden("vocab_cased.txt")}
+    assert_success(run_here(capsys, MODULE, "--nocheck_case", **flags))
+    assert read_sidecar(output)["flags"]["do_lower_case"]
 
 
 def test_no_word_of_the_text_is_shown(tmp_path, small):
