@@ -16,7 +16,7 @@ from bert_clinical.instances import kernels
 from bert_clinical.instances.corpus import Corpus
 from bert_clinical.instances.kernels import CorpusArrays, InstanceRules
 from bert_clinical.instances.settings import InstanceSettings
-from bert_clinical.instances.spill import RecordStore
+from bert_clinical.instances.spill import InstanceStore
 from bert_clinical.tokenization import CLS, MASK, SEP
 from data_prep.common.program import UserError
 
@@ -67,7 +67,7 @@ class InstanceMaker:
 
     def make(
         self,
-        store: RecordStore,
+        store: InstanceStore,
         *,
         keep: bool = True,
         advance: Callable[[int], None] = lambda documents: None,
@@ -75,7 +75,7 @@ class InstanceMaker:
         """Puts the instances of all passes into `store`.
 
         Args:
-          store: takes the records.
+          store: takes them.
           keep: whether it keeps them; else they are only counted.
           advance: called now and then with the documents gone through since.
         """

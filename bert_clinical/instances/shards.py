@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bert_clinical.instances.settings import InstanceSettings
-from bert_clinical.instances.writer import PretrainingDataMaker, signature
+from bert_clinical.instances.writer import ExampleWriter, signature
 from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
 from data_prep.common import atomic_files
 from data_prep.common.program import UserError, internal_error_message, os_error_message
@@ -202,7 +202,7 @@ class _ShardMaker:
         settings: InstanceSettings,
         buffer_bytes: int,
     ) -> None:
-        self._maker = PretrainingDataMaker(
+        self._writer = ExampleWriter(
             vocab_file=vocab_file,
             do_lower_case=do_lower_case,
             settings=settings,
@@ -213,7 +213,7 @@ class _ShardMaker:
     def __call__(self, shard: Shard) -> Outcome:
         return outcome_of(
             functools.partial(
-                self._maker.make, input_files=[shard.input_file], output_files=[shard.output_file]
+                self._writer.write, input_files=[shard.input_file], output_files=[shard.output_file]
             )
         )
 

@@ -12,8 +12,8 @@ from bert_clinical.instances import kernels
 from bert_clinical.instances.corpus import read_corpus
 from bert_clinical.instances.maker import InstanceMaker
 from bert_clinical.instances.settings import InstanceSettings
-from bert_clinical.instances.spill import RecordStore
-from bert_clinical.instances.writer import PretrainingDataMaker
+from bert_clinical.instances.spill import InstanceStore
+from bert_clinical.instances.writer import ExampleWriter
 from bert_clinical.tfrecords import encoding
 from bert_clinical.tfrecords.schema import INSTANCE_IDS, instance_width, pretraining_features
 from bert_clinical.tokenization import FullTokenizer
@@ -48,20 +48,20 @@ def engine(input_files, tokenizer, settings, folder, buffer_bytes):
     length, predictions = settings.max_seq_length, settings.max_predictions_per_seq
     width = instance_width(length, predictions)
     examples = []
-    with RecordStore(
+    with InstanceStore(
         width=width, dtype=typecode, folder=folder, buffer_bytes=buffer_bytes
     ) as store:
         counts = maker.make(store)
         order = maker.final_order(counts.instances)
-        for records, selection in store.in_order(order):
-            examples += [as_features(record, length, predictions) for record in records[selection]]
+        for instances, selection in store.in_order(order):
+            examples += [as_features(row, length, predictions) for row in instances[selection]]
     assert counts.instances == len(examples)
     return corpus, counts, examples
 
 
-def as_features(record, length, predictions):
-    used, of_a, is_random_next, masked = record[:INSTANCE_IDS].tolist()
-    ids, positions, labels = np.split(record[INSTANCE_IDS:], [length, length + predictions])
+def as_features(row, length, predictions):
+    used, of_a, is_random_next, masked = row[:INSTANCE_IDS].tolist()
+    ids, positions, labels = np.split(row[INSTANCE_IDS:], [length, length + predictions])
     return {
         "input_ids": ids[:used].tolist() + [0] * (length - used),
         "input_mask": [1] * used + [0] * (length - used),
@@ -79,12 +79,12 @@ def test_golden_examples(name, buffer_bytes, tmp_path):
     flags = GOLDEN_RUNS[name]
     settings = settings_of(flags)
     outputs = [tmp_path / output for output in flags["output_file"].split(",")]
-    PretrainingDataMaker(
+    ExampleWriter(
         vocab_file=golden(flags["vocab_file"]),
         do_lower_case=flags["do_lower_case"],
         settings=settings,
         buffer_bytes=buffer_bytes,
-    ).make(
+    ).write(
         input_files=[golden(path) for path in flags["input_file"].split(",")], output_files=outputs
     )
     for output in outputs:
@@ -205,7 +205,7 @@ def test_vocabulary_beyond_16_bits(tmp_path):
     settings = InstanceSettings(max_seq_length=40, max_predictions_per_seq=6, dupe_factor=3)
     tokenizer = FullTokenizer(vocab, do_lower_case=False)
     output = tmp_path / "a.tfrecord"
-    PretrainingDataMaker(vocab_file=vocab, do_lower_case=False, settings=settings).make(
+    ExampleWriter(vocab_file=vocab, do_lower_case=False, settings=settings).write(
         input_files=[text], output_files=[output]
     )
     made = read_examples(output)
@@ -217,15 +217,15 @@ def test_encoding_equals_tensorflow(tmp_path):
     tf = pytest.importorskip("tensorflow")
     features = pretraining_features(300, 7)
     rng = np.random.default_rng(3)
-    records = rng.integers(0, 65536, (40, instance_width(300, 7)), np.uint16)
-    for record in records:
+    instances = rng.integers(0, 65536, (40, instance_width(300, 7)), np.uint16)
+    for row in instances:
         length = rng.integers(3, 301)
-        record[:INSTANCE_IDS] = length, rng.integers(2, length), length % 2, 5
-        record[INSTANCE_IDS + 300 :][:5] = sorted(rng.integers(0, length, 5))
+        row[:INSTANCE_IDS] = length, rng.integers(2, length), length % 2, 5
+        row[INSTANCE_IDS + 300 :][:5] = sorted(rng.integers(0, length, 5))
     selection = rng.permutation(40)[:30].astype(np.int64)
     bound = encoding.framed_size_bound(300, 7, 65535)
     out = np.full(30 * bound, 255, np.uint8)
-    size = encoding.encode_examples(records, selection, 300, 7, out)
+    size = encoding.encode_examples(instances, selection, 300, 7, out)
     path = tmp_path / "a.tfrecord"
     path.write_bytes(out[:size].tobytes())
     spec = {
@@ -238,7 +238,7 @@ def test_encoding_equals_tensorflow(tmp_path):
         }
         for r in tf.data.TFRecordDataset(str(path))
     ]
-    assert examples == [as_features(record, 300, 7) for record in records[selection]]
+    assert examples == [as_features(row, 300, 7) for row in instances[selection]]
     # Each is as long as TensorFlow itself would make it.
     for record in read_records(path):
         again = tf.train.Example.FromString(record).SerializeToString(deterministic=True)
@@ -279,10 +279,10 @@ def test_masking_rates(rate, tmp_path):
         assert masked == (length - 3 if rate else 1)
 
 
-def test_shuffled_store_gives_every_record_once(tmp_path):
+def test_shuffled_store_gives_every_instance_once(tmp_path):
     rng = np.random.default_rng(0)
     for rows, buffer_rows in ((1, 4), (4, 4), (5, 4), (1000, 7), (1000, 1000), (9000, 8500)):
-        with RecordStore(
+        with InstanceStore(
             width=3, dtype=np.uint16, folder=tmp_path, buffer_bytes=buffer_rows * 6
         ) as store:
             values = rng.integers(0, 65536, (rows, 3)).astype(np.uint16)
@@ -295,7 +295,7 @@ def test_shuffled_store_gives_every_record_once(tmp_path):
                 done += count
             assert len(store) == rows
             order = rng.permutation(rows).astype(np.uint32)
-            found = [records[selection] for records, selection in store.in_order(order)]
+            found = [instances[selection] for instances, selection in store.in_order(order)]
         assert np.array_equal(np.concatenate(found), values[order])
     assert list(tmp_path.iterdir()) == []
 
