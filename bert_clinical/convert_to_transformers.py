@@ -29,7 +29,11 @@ from bert_clinical.weights import pytorch_process
 from bert_clinical.weights.checkpoint import resolve_checkpoint
 from bert_clinical.weights.provenance import require_recorded_gelu, require_recorded_vocabulary
 from bert_clinical.weights.safetensors_files import DTYPES, parse_size
-from bert_clinical.weights.transformers_tokenizer import read_vocabulary, require_matching_case
+from bert_clinical.wordpieces.vocabulary import (
+    read_vocabulary,
+    require_case_of_release,
+    require_matching_case,
+)
 from data_prep.common import program
 from data_prep.common.output_folder import require_replaceable
 from data_prep.common.program import ProgramFlags, UsageError, require_readable_file
@@ -118,6 +122,7 @@ def main(values: ProgramFlags) -> None:
     tokens = read_vocabulary(vocab_file, config.vocab_size)
     if values.check_case:
         require_matching_case(tokens, values.do_lower_case, vocab_file)
+        require_case_of_release(values.do_lower_case, values.init_checkpoint)
     prefix = resolve_checkpoint(values.init_checkpoint)
     if config.activation_name() == "gelu":
         require_recorded_gelu(Path(prefix).parent, values.gelu)

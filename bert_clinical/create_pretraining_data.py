@@ -12,19 +12,13 @@ Example:
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from data_prep.beam import flags as beam_flags
 from data_prep.common import program
-from data_prep.common.program import ProgramFlags, UsageError, UserError
-
-_log = logging.getLogger(__name__)
+from data_prep.common.program import ProgramFlags, UsageError
 
 
 def define_flags(values: ProgramFlags) -> None:
@@ -90,6 +84,10 @@ def define_flags(values: ProgramFlags) -> None:
         "file beside the output.",
         flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_boolean(
+        "check_case", True, "Refuse a --do_lower_case that the vocabulary's capitals contradict.",
+        flag_values=values,
+    )  # fmt: skip
     beam_flags.define(values)
     values.section("To look at the data")
     flags.DEFINE_boolean(
@@ -107,6 +105,7 @@ def define_flags(values: ProgramFlags) -> None:
 
 def main(values: ProgramFlags) -> None:
     """Checks the flags and the files, then makes the examples."""
+    from bert_clinical.instances import run
     from bert_clinical.instances.settings import InstanceSettings
 
     settings = InstanceSettings(
@@ -123,9 +122,9 @@ def main(values: ProgramFlags) -> None:
     beam_flags.require_no_stray_options(values)
     if values.runner is not None:
         _require_what_runners_do(values)
-        from bert_clinical.instances import beam as beam_shards
+        from bert_clinical.instances import beam
 
-        descriptions = beam_shards.make_shards(
+        descriptions = beam.make_shards(
             input_patterns=values.input_file,
             output_dir=values.output_dir,
             vocab_file=values.vocab_file,
@@ -134,12 +133,13 @@ def main(values: ProgramFlags) -> None:
             buffer_bytes=values.buffer_mb << 20,
             runner=values.runner,
             pipeline_options=values.pipeline_options,
+            check_case=values.check_case,
         )
-        _tell(descriptions, [values.output_dir], values.report_file)
+        run.tell(descriptions, [values.output_dir], values.report_file)
         return
     input_files = program.expand_patterns(values.input_file, "input_file")
     vocab_file = program.require_readable_file(values.vocab_file, "vocab_file")
-    create_pretraining_data(
+    run.create_pretraining_data(
         input_files=input_files,
         output_files=_comma_separated(values.output_file),
         output_dir=values.output_dir,
@@ -150,99 +150,8 @@ def main(values: ProgramFlags) -> None:
         buffer_bytes=values.buffer_mb << 20,
         stats_only=values.stats_only,
         report_file=values.report_file,
+        check_case=values.check_case,
     )
-
-
-def create_pretraining_data(
-    *,
-    input_files: Sequence[Path],
-    output_files: Sequence[Path] = (),
-    output_dir: str | os.PathLike[str] | None = None,
-    vocab_file: str | os.PathLike[str],
-    do_lower_case: bool,
-    settings: Any,
-    num_workers: int = 1,
-    buffer_bytes: int = 256 << 20,
-    stats_only: bool = False,
-    report_file: str | os.PathLike[str] | None = None,
-) -> list[dict[str, Any]]:
-    """Makes examples as the program does.
-
-    Args:
-      input_files: text, a sentence a line, a blank line between documents.
-      output_files: filled in turn; or
-      output_dir: for a shard for each input file.
-      vocab_file: WordPiece vocabulary.
-      do_lower_case: whether it is an uncased one.
-      settings: `InstanceSettings`.
-      num_workers: processes for `output_dir`.
-      buffer_bytes: examples beyond this size wait on disk, for each process.
-      stats_only: writes no examples.
-      report_file: an HTML page about the data.
-
-    Returns:
-      The description of each shard, as it stands in the sidecars.
-
-    Raises:
-      UserError: an input or the vocabulary cannot be used, or an output would overwrite one.
-    """
-    from bert_clinical.instances.shards import make_shards, plan_shards
-    from bert_clinical.instances.writer import PretrainingDataMaker
-    from bert_clinical.tokenization import require_usable_vocab
-
-    shards = [] if output_dir is None else plan_shards(input_files, output_dir)
-    outputs = [*output_files, *(shard.output_file for shard in shards)]
-    if report_file is not None:
-        outputs.append(Path(report_file))
-    _require_distinct(outputs, [*input_files, Path(vocab_file)])
-    require_usable_vocab(vocab_file, do_lower_case)
-    if not stats_only or report_file is not None:
-        _prepare_folders([outputs[-1]] if stats_only else outputs)
-    if shards and not stats_only:
-        descriptions = make_shards(
-            shards=shards,
-            vocab_file=vocab_file,
-            do_lower_case=do_lower_case,
-            settings=settings,
-            buffer_bytes=buffer_bytes,
-            num_workers=num_workers,
-        )
-    else:
-        maker = PretrainingDataMaker(
-            vocab_file=vocab_file,
-            do_lower_case=do_lower_case,
-            settings=settings,
-            buffer_bytes=buffer_bytes,
-        )
-        groups = [[shard.input_file] for shard in shards] or [list(input_files)]
-        descriptions = [
-            maker.make(input_files=group, output_files=[] if stats_only else output_files)
-            for group in groups
-        ]
-    places = [] if stats_only else [output_dir] if output_dir is not None else output_files
-    _tell(descriptions, places, report_file)
-    return descriptions
-
-
-def _tell(
-    descriptions: Sequence[Mapping[str, Any]],
-    places: Iterable[str | os.PathLike[str]],
-    report_file: str | os.PathLike[str] | None,
-) -> None:
-    """Says what was made and writes the report."""
-    from bert_clinical.instances.writer import summary
-
-    for description in descriptions:
-        _log.info("%s:", ", ".join(Path(entry["path"]).name for entry in description["inputs"]))
-        for line in summary(description):
-            _log.info("  %s", line)
-    if report_file is not None:
-        from bert_clinical.instances.report import write_report
-
-        write_report(report_file, descriptions)
-        _log.info("Report: %s", report_file)
-    for path in places:
-        _log.info("Examples: %s", path)
 
 
 def _require_one_kind_of_output(values: ProgramFlags) -> None:
@@ -273,25 +182,6 @@ def _comma_separated(paths: str | None) -> list[Path]:
     if not all(paths.split(",")):
         raise UsageError("--output_file: an empty path stands between two commas; remove it")
     return [Path(path) for path in paths.split(",")]
-
-
-def _require_distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    taken = {path.resolve(): "an input" for path in inputs}
-    for path in outputs:
-        place = path.resolve()
-        if place in taken:
-            raise UserError(f"{path}: is {taken[place]} too; choose another output")
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder; the name of a file was expected")
-        taken[place] = "another output"
-
-
-def _prepare_folders(outputs: Sequence[Path]) -> None:
-    for path in outputs:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise UserError(f"{error.filename}: is a file; a folder was expected") from None
 
 
 def cli() -> None:

@@ -89,6 +89,7 @@ def create_vocab(
       UserError: the text cannot be read or has no words, or the size is too small for it.
     """
     from bert_clinical.wordpieces.learning import count_words, learn_vocabulary
+    from bert_clinical.wordpieces.vocabulary import case_mismatch
     from data_prep.common import atomic_files
     from data_prep.common.progress import Progress
 
@@ -117,6 +118,12 @@ def create_vocab(
             limit_alphabet=limit_alphabet,
         )
         stream.writelines(f"{entry}\n" for entry in entries)
+    mismatch = case_mismatch(entries, do_lower_case)
+    if mismatch is not None:
+        _log.warning(
+            "%s: %s; make it and the examples with --do_lower_case=%s",
+            output, mismatch, not do_lower_case,
+        )  # fmt: skip
     _log.info("%s words, %s different", f"{words.total():,}", f"{len(words):,}")
     if len(entries) < vocab_size:
         _log.info("The text yields %s entries of %s", f"{len(entries):,}", f"{vocab_size:,}")

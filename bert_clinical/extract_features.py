@@ -15,21 +15,13 @@ Example:
 
 from __future__ import annotations
 
-import itertools
-import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
-from bert_clinical.inference.vector_files import (
-    VECTOR_SUFFIXES,
-    json_line,
-    row_ids_file,
-    vector_file,
-)
+from bert_clinical.inference.extract import Extraction, is_notes, read_texts
+from bert_clinical.inference.vector_files import VECTOR_SUFFIXES
 from bert_clinical.weights.model_flags import (
     define_checkpoint_options,
     define_model_dir,
@@ -39,20 +31,14 @@ from bert_clinical.weights.model_flags import (
     require_positions,
 )
 from bert_clinical.weights.pretrained import PretrainedModel
-from bert_clinical.wordpieces.inputs import Text, TextEncoder, TextWindows, Window, read_lines
 from data_prep.common import program
-from data_prep.common.atomic_files import atomic_write
 from data_prep.common.program import ProgramFlags, UsageError, UserError, require_readable_file
 from data_prep.common.progress import Progress
-from data_prep.notes.csv_source import BadRow, ColumnNames
-from data_prep.notes.sources import SUFFIXES, open_file
-
-_log = logging.getLogger(__name__)
+from data_prep.notes.sources import SUFFIXES
 
 _CHECKPOINT_FLAGS = ("init_checkpoint", "bert_config_file", "vocab_file")
 _TPU_FLAGS = ("use_tpu", "master", "num_tpu_cores")
 _NOTES_FLAGS = ("text_column", "id_column")
-_VECTORS_AT_A_TIME = 1024
 
 
 def define_flags(values: ProgramFlags) -> None:
@@ -120,16 +106,27 @@ def main(values: ProgramFlags) -> None:
     layers = _check_flags(values)
     path = require_readable_file(values.input_file, "input_file")
     output = _require_output(values, path)
+    texts = partial(read_texts, path, text_column=values.text_column, id_column=values.id_column)
     # A first pass, so that hours of work do not end at a row that cannot be read.
-    count = sum(1 for _ in _texts(values, path))
+    count = sum(1 for _ in texts())
     if not count:
         raise UserError(f"{path}: holds no text; expected at least one")
     model = _load_model(values)
     _check_model(values, model, layers)
-    extraction = _Extraction(values, model, layers, path, output, count)
+    extraction = Extraction(
+        model=model,
+        texts=texts,
+        count=count,
+        source=path,
+        output=output,
+        layers=layers,
+        max_seq_length=values.max_seq_length,
+        batch_size=values.batch_size,
+    )
     with Progress("extract_features", "texts", total=count) as progress:
         if values.pooling:
-            extraction.write_vectors(progress)
+            doc_stride = values.doc_stride or max((values.max_seq_length - 2) // 2, 1)
+            extraction.write_vectors(values.pooling, doc_stride, progress)
         else:
             extraction.write_json_lines(progress)
 
@@ -183,7 +180,7 @@ def _check_files(values: ProgramFlags) -> None:
             f"--output_file={values.output_file} needs --pooling=mean or --pooling=cls; without, "
             "the output is JSON lines"
         )
-    if _is_notes(values.input_file):
+    if is_notes(values.input_file):
         if not values.pooling:
             raise UsageError(
                 f"--input_file={values.input_file} holds notes, not a text a line; give --pooling"
@@ -207,35 +204,6 @@ def _require_output(values: ProgramFlags, path: Path) -> Path:
     return output
 
 
-def _is_notes(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
-
-
-def _texts(values: ProgramFlags, path: Path) -> Iterator[Text]:
-    """Yields the input's texts from the first on.
-
-    Raises:
-      UserError: a row or a line cannot be read.
-    """
-    if not _is_notes(path.name):
-        yield from read_lines(path)
-        return
-    columns = ColumnNames(text=values.text_column, row_id=values.id_column, needs_category=False)
-    source = open_file(path, columns)
-    has_ids = False
-    for index, note in enumerate(source.rows()):
-        if isinstance(note, BadRow):
-            raise UserError(f"{note.place}: {note.reason}: {note.advice}")
-        if index == 0:
-            has_ids = bool(note.row_id)
-        elif has_ids != bool(note.row_id):
-            raise UserError(
-                f"{path}: row {index + 1} has {'no' if has_ids else 'a'} row id, unlike those "
-                "before it; expected one in every row, or in none"
-            )
-        yield Text(note.row_id or str(index), note.text)
-
-
 def _load_model(values: ProgramFlags) -> PretrainedModel:
     if values.model_dir:
         return load_from_model_dir(values, do_lower_case=given_case(values))
@@ -251,104 +219,6 @@ def _check_model(values: ProgramFlags, model: PretrainedModel, layers: list[int]
                 f"--layers names {layer}, but the model has {depth} layers; expected {-depth} to "
                 f"{depth - 1}"
             )
-
-
-@dataclass
-class _Extraction:
-    """A run whose inputs are read and checked."""
-
-    values: ProgramFlags
-    model: PretrainedModel
-    layers: list[int]
-    path: Path
-    output: Path
-    count: int
-    cut_texts: int = 0
-    cut_pieces: int = 0
-
-    def __post_init__(self) -> None:
-        from bert_clinical.inference.vectors import FeatureExtractor
-
-        self._extractor = FeatureExtractor(self.model, self.layers, self.values.batch_size)
-        self._encoder = TextEncoder(self.model, self.values.max_seq_length)
-
-    def write_json_lines(self, progress: Progress) -> None:
-        """Writes a line for each text.
-
-        Raises:
-          UserError: the input has changed since its texts were counted.
-        """
-        windows = (self._cut(text) for text in _texts(self.values, self.path))
-        written = 0
-        with atomic_write(self.output, "w") as stream:
-            for index, (window, numbers) in enumerate(self._extractor.values(windows)):
-                tokens = [self.model.tokens[piece] for piece in window.input_ids]
-                stream.write(json_line(index, tokens, self.layers, numbers))
-                written = index + 1
-                progress.advance(1)
-            self._require_all(written)
-        self._report_cut()
-        _log.info("Wrote %s: %d texts.", self.output, written)
-
-    def write_vectors(self, progress: Progress) -> None:
-        """Writes a vector for each text.
-
-        Raises:
-          UserError: the input has changed since its texts were counted.
-        """
-        values, model = self.values, self.model
-        doc_stride = values.doc_stride or max((values.max_seq_length - 2) // 2, 1)
-        about = {
-            "model": model.source, "gelu": model.gelu, "do_lower_case": model.do_lower_case,
-            "pooling": values.pooling, "layers": self.layers,
-            "max_seq_length": values.max_seq_length, "doc_stride": doc_stride,
-        }  # fmt: skip
-        dimensions = model.config.hidden_size * len(self.layers)
-        vectors = self._extractor.vectors(self._windows(doc_stride), values.pooling)
-        written = num_windows = 0
-        with vector_file(
-            self.output, count=self.count, dimensions=dimensions, about=about
-        ) as write:
-            while chunk := list(itertools.islice(vectors, _VECTORS_AT_A_TIME)):
-                write([text.row_id for text in chunk], np.stack([text.vector for text in chunk]))
-                written += len(chunk)
-                num_windows += sum(text.num_windows for text in chunk)
-                progress.advance(len(chunk))
-            self._require_all(written)
-        self._report_cut()
-        _log.info(
-            "Wrote %s: %d texts in %d windows, vectors of %d numbers.",
-            self.output, written, num_windows, dimensions,
-        )  # fmt: skip
-        if self.output.suffix.lower() == ".npy":
-            _log.info("Wrote %s: their row ids.", row_ids_file(self.output))
-
-    def _windows(self, doc_stride: int) -> Iterator[TextWindows]:
-        for text in _texts(self.values, self.path):
-            if text.text_b:
-                yield TextWindows(text.row_id, [self._cut(text)])
-            else:
-                yield TextWindows(text.row_id, self._encoder.windows(text, doc_stride))
-
-    def _cut(self, text: Text) -> Window:
-        window, lost = self._encoder.cut(text)
-        self.cut_texts += lost > 0
-        self.cut_pieces += lost
-        return window
-
-    def _require_all(self, written: int) -> None:
-        if written != self.count:
-            raise UserError(
-                f"{self.path}: held {self.count} texts at first and {written} later; expected a "
-                "file that can be read twice and does not change meanwhile"
-            )
-
-    def _report_cut(self) -> None:
-        if self.cut_texts:
-            _log.info(
-                "%d texts were longer than --max_seq_length=%d and lost %d WordPieces.",
-                self.cut_texts, self.values.max_seq_length, self.cut_pieces,
-            )  # fmt: skip
 
 
 def cli() -> None:

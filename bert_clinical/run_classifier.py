@@ -22,12 +22,13 @@ from bert_clinical.tasks import classification as classification_data
 from bert_clinical.tasks import flags as task_flags
 from bert_clinical.tasks import run as task_run
 from bert_clinical.tasks.classification import TASKS
-from bert_clinical.tasks.data import Encoded, TextEncoder
+from bert_clinical.tasks.data import Encoded
 from bert_clinical.tasks.flags import Defaults
 from bert_clinical.tasks.folder import SEQUENCE_CLASSIFICATION
 from bert_clinical.tasks.run import Measured, Part, Task
 from bert_clinical.tasks.scores import Score, table_of_scores
 from bert_clinical.weights.pretrained import PretrainedModel
+from bert_clinical.wordpieces.inputs import TextEncoder
 from data_prep.common import program
 from data_prep.common.program import ProgramFlags
 

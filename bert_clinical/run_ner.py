@@ -24,13 +24,14 @@ from absl import flags
 from bert_clinical.tasks import entities as ner_data
 from bert_clinical.tasks import flags as task_flags
 from bert_clinical.tasks import run as task_run
-from bert_clinical.tasks.data import Encoded, TextEncoder
-from bert_clinical.tasks.entities import TASKS, Window
+from bert_clinical.tasks.data import Encoded
+from bert_clinical.tasks.entities import TASKS, SentenceWindow
 from bert_clinical.tasks.flags import Defaults
 from bert_clinical.tasks.folder import TOKEN_CLASSIFICATION
 from bert_clinical.tasks.run import Measured, Part, Task
 from bert_clinical.tasks.scores import entity_scores, table_of_scores
 from bert_clinical.weights.pretrained import PretrainedModel
+from bert_clinical.wordpieces.inputs import TextEncoder
 from data_prep.common import program
 from data_prep.common.program import ProgramFlags, UsageError
 
@@ -85,7 +86,9 @@ class EntityRecognition(Task):
                 part.path, unknown,
             )  # fmt: skip
 
-    def encode(self, part: Part, model: PretrainedModel, labels: Sequence[str]) -> list[Window]:
+    def encode(
+        self, part: Part, model: PretrainedModel, labels: Sequence[str]
+    ) -> list[SentenceWindow]:
         """Returns a part's windows."""
         encode = ner_data.encode_windows
         if self._published or ner_data.PIECE_LABELS[0] in labels:
@@ -94,14 +97,14 @@ class EntityRecognition(Task):
         encoder = TextEncoder(model.tokenizer())
         return encode(part.examples, encoder, label_ids, self._max_seq_length)
 
-    def inputs(self, encoded: Sequence[Window]) -> list[Encoded]:
+    def inputs(self, encoded: Sequence[SentenceWindow]) -> list[Encoded]:
         """Returns the windows' WordPieces."""
         return [window.encoded for window in encoded]
 
     def measure(
         self,
         part: Part,
-        encoded: Sequence[Window],
+        encoded: Sequence[SentenceWindow],
         logits: Sequence[np.ndarray],
         labels: Sequence[str],
     ) -> Measured:

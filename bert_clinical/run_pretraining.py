@@ -155,7 +155,11 @@ def _checked_job(values: ProgramFlags) -> _Job:
     from bert_clinical.pretraining.data_check import require_fitting_sidecars
 
     sidecars = require_fitting_sidecars(
-        dict.fromkeys([*input_files, *eval_files]), options, config, values.bert_config_file
+        dict.fromkeys([*input_files, *eval_files]),
+        options,
+        config,
+        values.bert_config_file,
+        values.init_checkpoint,
     )
     output_dir = _prepare_output_dir(values.output_dir)
     return _Job(values, options, config, input_files, eval_files, sidecars, output_dir)

@@ -1,34 +1,25 @@
-"""Text to WordPieces, exactly as Google's `tokenization.py` makes them, and a fast way to the ids.
+"""Text to WordPieces, exactly as Google's `tokenization.py` makes them.
 
-`FullTokenizer` is the reference: plain Python, one line at a time. `LineEncoder` gives the same
-ids some hundred times as fast, for the text of a whole archive.
+Plain Python, one text at a time. `wordpieces.line_encoder` gives the same ids some hundred times
+as fast, for the text of a whole archive.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import unicodedata
-from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from data_prep.common.program import UserError
 
-_log = logging.getLogger(__name__)
-
 CLS, SEP, MASK, UNK = "[CLS]", "[SEP]", "[MASK]", "[UNK]"
-REQUIRED_TOKENS = (CLS, SEP, MASK, UNK)
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
-
-# An uncased vocabulary may hold a few capitals by accident; of a cased one they are a large part.
-_CASED_SHARE = 0.02
-_SMALLEST_JUDGED = 200
 
 _LOWER_CASED_MODELS = frozenset(
     {
@@ -110,36 +101,6 @@ def load_vocab(vocab_file: str | os.PathLike[str]) -> OrderedDict[str, int]:
                     f"{vocab_file}, line {index + 1}: not UTF-8; a vocabulary is UTF-8 text with "
                     "one token a line"
                 ) from None
-    return vocab
-
-
-def require_usable_vocab(
-    vocab_file: str | os.PathLike[str], do_lower_case: bool, flag: str = "vocab_file"
-) -> OrderedDict[str, int]:
-    """Reads a vocabulary that must serve pretraining, and warns if its casing looks wrong.
-
-    Raises:
-      UserError: it is not UTF-8, or one of [CLS], [SEP], [MASK] and [UNK] is missing.
-    """
-    vocab = load_vocab(vocab_file)
-    missing = [token for token in REQUIRED_TOKENS if token not in vocab]
-    if missing:
-        raise UserError(
-            f"--{flag}: {vocab_file} has {len(vocab):,} entries, but {', '.join(missing)} not "
-            "among them; expected a BERT vocabulary, one WordPiece a line"
-        )
-    words = [token for token in vocab if not token.startswith("[")]
-    capitals = sum(token.lower() != token for token in words)
-    if do_lower_case and capitals > len(words) * _CASED_SHARE:
-        _log.warning(
-            "%s: %s of %s entries hold capitals and can never occur with --do_lower_case; for a "
-            "cased model give --do_lower_case=false", vocab_file, f"{capitals:,}", f"{len(words):,}"
-        )  # fmt: skip
-    elif not do_lower_case and not capitals and len(words) >= _SMALLEST_JUDGED:
-        _log.warning(
-            "%s: no entry holds a capital, so capitalised words will be [UNK]; for an uncased "
-            "model give --do_lower_case=true", vocab_file
-        )  # fmt: skip
     return vocab
 
 
@@ -266,85 +227,6 @@ class WordpieceTokenizer:
             pieces.append(piece)
             start, mark = end, "##"
         return pieces
-
-
-class LineEncoder:
-    """Gives the ids of `FullTokenizer` for many lines, fast.
-
-    Cleaning and CJK spacing look at single characters, and everything after them at single words,
-    so the pieces of a line are those of its parts between U+0020, one after the other, whatever
-    else the line holds. The parts recur, so each is tokenized once and kept.
-
-    Args:
-      tokenizer: decides what the pieces are.
-      typecode: `array` typecode of the ids, "H" (uint16) or "I" (uint32).
-      max_cached: how many parts and how many words are kept, at about 250 bytes each.
-    """
-
-    def __init__(
-        self, tokenizer: FullTokenizer, *, typecode: str = "I", max_cached: int = 250_000
-    ) -> None:
-        words = _WordCache(tokenizer, typecode, max_cached)
-        self._lookup = _PartCache(tokenizer.basic_tokenizer, words, max_cached).__getitem__
-
-    def encode(self, line: str) -> tuple[bytes, int]:
-        """Returns the ids of the line's WordPieces as bytes, and its number of words.
-
-        A word is a run of anything but U+0020.
-        """
-        parts = line.split(" ")
-        return b"".join(map(self._lookup, parts)), len(parts) - parts.count("")
-
-
-class _BoundedCache(dict[str, bytes]):
-    """Keeps what was computed for short keys; starts afresh when it is full."""
-
-    _LONGEST_KEPT = 64
-
-    def __init__(self, max_cached: int) -> None:
-        super().__init__()
-        self._max_cached = max_cached
-
-    def _keep(self, key: str, value: bytes) -> bytes:
-        if len(key) <= self._LONGEST_KEPT:
-            if len(self) >= self._max_cached:
-                self.clear()
-            self[key] = value
-        return value
-
-
-class _PartCache(_BoundedCache):
-    """What stands between two spaces → the ids of its WordPieces."""
-
-    # In printable ASCII, whatever is no letter or digit is punctuation.
-    _ascii_words = re.compile(r"[0-9A-Za-z]+|[^0-9A-Za-z]").findall
-
-    def __init__(self, basic: BasicTokenizer, words: _WordCache, max_cached: int) -> None:
-        super().__init__(max_cached)
-        self._basic = basic
-        self._words = words
-
-    def __missing__(self, part: str) -> bytes:
-        words: Sequence[str]
-        if part.isascii() and part.isprintable():
-            words = self._ascii_words(part.lower() if self._basic.do_lower_case else part)
-        else:
-            words = self._basic.tokenize(part)
-        return self._keep(part, b"".join(map(self._words.__getitem__, words)))
-
-
-class _WordCache(_BoundedCache):
-    """A word of the basic tokenizer → the ids of its WordPieces."""
-
-    def __init__(self, tokenizer: FullTokenizer, typecode: str, max_cached: int) -> None:
-        super().__init__(max_cached)
-        self._tokenizer = tokenizer
-        self._typecode = typecode
-
-    def __missing__(self, word: str) -> bytes:
-        pieces = self._tokenizer.wordpiece_tokenizer.tokenize(word)
-        ids: Any = self._tokenizer.convert_tokens_to_ids(pieces)
-        return self._keep(word, array(self._typecode, ids).tobytes())
 
 
 def _cleaned(char: str) -> str:

@@ -40,6 +40,7 @@ from bert_clinical.weights.transformers_names import (
     transformers_name,
 )
 from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE, read_tokenizer, write_tokenizer
+from bert_clinical.wordpieces.vocabulary import PAD, case_mismatch
 from data_prep.common.output_folder import complete_folder, read_record
 from data_prep.common.program import UserError
 
@@ -142,7 +143,7 @@ def convert_to_transformers(
             gelu=gelu,
             architecture=_ARCHITECTURES[match.missing_groups],
             dtype=dtype,
-            pad_token_id=tokens.index("[PAD]"),
+            pad_token_id=tokens.index(PAD),
         )
         (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
         write_tokenizer(
@@ -263,10 +264,21 @@ def convert_from_transformers(
         write_checkpoint(folder / CHECKPOINT_NAME, variables)
         (folder / CONFIG_FILE).write_text(config.to_json_string(), "utf-8")
         (folder / VOCAB_FILE).write_text("".join(f"{token}\n" for token in tokens), "utf-8")
-    _log.info("Train it with --gelu=%s.", gelu) if gelu else None
-    casing = {True: "True", False: "False"}.get(do_lower_case)  # type: ignore[arg-type]
-    if casing:
-        _log.info("Make its examples with --do_lower_case=%s.", casing)
+    if gelu is not None:
+        _log.info("Train it with --gelu=%s.", gelu)
+    if do_lower_case is not None:
+        _advise_on_case(transformers_dir, tokens, do_lower_case)
+
+
+def _advise_on_case(folder: Path, tokens: Sequence[str], do_lower_case: bool) -> None:
+    mismatch = case_mismatch(tokens, do_lower_case)
+    if mismatch is None:
+        _log.info("Make its examples with --do_lower_case=%s.", do_lower_case)
+        return
+    _log.warning(
+        "%s: its tokenizer says do_lower_case %s, but in its vocabulary %s; make its examples with "
+        "--do_lower_case=%s", folder, str(do_lower_case).lower(), mismatch, not do_lower_case,
+    )  # fmt: skip
 
 
 def log_match(wanted: dict[str, tuple[int, ...]], match: Match) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.tokenization import CLS, SEP, UNK
-from bert_clinical.weights.transformers_tokenizer import read_vocabulary
+from bert_clinical.wordpieces.vocabulary import PAD, read_vocabulary
 
 _DROPPED = r"[\x{00}-\x{08}\x{0B}\x{0C}\x{0E}-\x{1F}\x{7F}-\x{9F}\p{Cf}\x{FFFD}]"
 """Control and format characters but tab, newline and carriage return."""
@@ -48,7 +48,7 @@ class GraphTokenizer(tf.Module):
         import tensorflow_text
 
         tokens = read_vocabulary(vocab_file, vocab_size)
-        self._cls, self._sep, self._pad = (tokens.index(t) for t in (CLS, SEP, "[PAD]"))
+        self._cls, self._sep, self._pad = (tokens.index(t) for t in (CLS, SEP, PAD))
         self._do_lower_case = do_lower_case
         self._max_seq_length = max_seq_length
         self._table = tf.lookup.StaticHashTable(

@@ -15,7 +15,7 @@ import bert_clinical
 from bert_clinical.instances.settings import InstanceSettings
 from bert_clinical.instances.shards import Outcome, require_no_failures, shard_names
 from bert_clinical.instances.writer import signature
-from bert_clinical.tokenization import require_usable_vocab
+from bert_clinical.wordpieces.vocabulary import require_usable_vocab
 from data_prep.beam import flags as beam_flags
 from data_prep.beam import launch as beam_launch
 from data_prep.common import files as beam_files
@@ -71,6 +71,7 @@ def make_shards(
     buffer_bytes: int,
     runner: str,
     pipeline_options: str,
+    check_case: bool = True,
 ) -> list[dict[str, Any]]:
     """Makes the shards that are missing, as on one machine, each by a worker alone.
 
@@ -83,6 +84,7 @@ def make_shards(
       buffer_bytes: of each worker.
       runner: a name that Beam knows.
       pipeline_options: the runner's options.
+      check_case: refuse a casing that the vocabulary contradicts.
 
     Returns:
       The shards' sidecars.
@@ -102,7 +104,7 @@ def make_shards(
     ]
     _require_distinct(shards, beam_files.absolute(vocab))
     with _here(vocab) as local_vocab:
-        require_usable_vocab(local_vocab, do_lower_case)
+        require_usable_vocab(local_vocab, do_lower_case, check_case=check_case)
         wanted = signature(local_vocab, do_lower_case, settings, vocab_file)
     shared = ShardSettings(
         vocab_file=beam_files.absolute(vocab),

@@ -16,8 +16,8 @@ import apache_beam as beam
 import bert_clinical
 from bert_clinical.instances.beam import RESULT, RemoteShard, ShardSettings
 from bert_clinical.instances.shards import Outcome, outcome_of, require_made_so
-from bert_clinical.instances.writer import PretrainingDataMaker
-from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.instances.writer import ExampleWriter
+from bert_clinical.tfrecords.sidecars import parse_sidecar, sidecar_path
 from data_prep.beam import steps as beam_steps
 from data_prep.beam.steps import text_free
 from data_prep.common import files as beam_files
@@ -72,7 +72,7 @@ class _CheckShard(beam.DoFn):
     def _description(self, shard: RemoteShard) -> dict[str, Any] | None:
         if beam_files.size(shard.output_file) is None:
             return None
-        description = tfrecord_io.parse_sidecar(beam_files.read(shard.sidecar), shard.sidecar)
+        description = parse_sidecar(beam_files.read(shard.sidecar), shard.sidecar)
         text = beam_files.sha256(shard.input_file)
         require_made_so(description, json.loads(self._shared.signature), text, shard.output_file)
         return description
@@ -101,9 +101,9 @@ class _MakeShard(beam.DoFn):
                 text = os.path.join(folder, Path(shard.input_file).name)  # noqa: PTH118
                 beam_files.copy_in(shard.input_file, Path(text))
             try:
-                maker = _maker(self._shared)
+                writer = _writer(self._shared)
                 with _one_at_a_time:
-                    description = maker.make(
+                    description = writer.write(
                         input_files=[text], output_files=[made], input_names=[shard.input_file]
                     )
             except UserError as error:
@@ -111,7 +111,7 @@ class _MakeShard(beam.DoFn):
             # A sidecar of an earlier file must not describe this one.
             beam_files.remove(shard.sidecar)
             self._move(made, shard.output_file, is_here)
-            self._move(tfrecord_io.sidecar_path(made), shard.sidecar, is_here)
+            self._move(sidecar_path(made), shard.sidecar, is_here)
         return description
 
     def _move(self, made: Path, name: str, is_here: bool) -> None:
@@ -127,20 +127,20 @@ _one_at_a_time = threading.Lock()
 _building = threading.Lock()
 
 
-def _maker(shared: ShardSettings) -> PretrainingDataMaker:
-    """Returns the maker of this process: vocabulary, caches, compiled loops, built once."""
+def _writer(shared: ShardSettings) -> ExampleWriter:
+    """Returns the writer of this process: vocabulary, caches, compiled loops, built once."""
     with _building:
         return _built(shared)
 
 
 @functools.lru_cache(maxsize=1)
-def _built(shared: ShardSettings) -> PretrainingDataMaker:
+def _built(shared: ShardSettings) -> ExampleWriter:
     with tempfile.TemporaryDirectory() as folder:
         vocab = shared.vocab_file
         if beam_files.is_remote(vocab):
             vocab = str(Path(folder, Path(vocab).name))
             beam_files.copy_in(shared.vocab_file, Path(vocab))
-        maker = PretrainingDataMaker(
+        writer = ExampleWriter(
             vocab_file=vocab,
             do_lower_case=shared.do_lower_case,
             settings=shared.settings,
@@ -153,12 +153,12 @@ def _built(shared: ShardSettings) -> PretrainingDataMaker:
             f"a worker has bert-clinical {bert_clinical.__version__} in place of {shared.version}; "
             "give all workers the same installation"
         )
-    if maker.signature != json.loads(shared.signature):
+    if writer.signature != json.loads(shared.signature):
         raise UserError(
             f"{shared.vocab_file} is another file to this worker than to the program; give all "
             "the same, and do not write to it while the program runs"
         )
-    return maker
+    return writer
 
 
 def _combined(elements: Iterable[bytes]) -> list[Any]:

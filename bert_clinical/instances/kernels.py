@@ -11,6 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bert_clinical.tfrecords.schema import (
+    INSTANCE_IDS,
+    INSTANCE_IS_RANDOM_NEXT,
+    INSTANCE_LENGTH,
+    INSTANCE_LENGTH_A,
+    INSTANCE_MASKED,
+)
 from data_prep.common.compiled import compiled, compiled_part
 
 _STATE_WORDS = 624
@@ -18,9 +25,6 @@ _PERIOD = 397
 _MATRIX = 0x9908B0DF
 _UPPER, _LOWER = 0x80000000, 0x7FFFFFFF
 _TWO_TO_MINUS_53 = 1.0 / 9007199254740992.0
-
-# Where the parts of a record stand; the WordPieces begin at RECORD_IDS.
-RECORD_LENGTH, RECORD_LENGTH_A, RECORD_IS_RANDOM_NEXT, RECORD_MASKED, RECORD_IDS = range(5)
 
 TRUNCATED, RANDOM_NEXT, MASKED = range(3)
 CURSOR_DOCUMENT, CURSOR_SENTENCE, CURSOR_TARGET = range(3)
@@ -66,11 +70,6 @@ class InstanceRules(NamedTuple):
     cls_id: int
     sep_id: int
     mask_id: int
-
-
-def record_width(max_seq_length: int, max_predictions: int) -> int:
-    """Returns how many numbers a record holds: lengths, ids, masked positions and their labels."""
-    return RECORD_IDS + max_seq_length + 2 * max_predictions
 
 
 def generator_state(seed: int) -> np.ndarray:
@@ -152,18 +151,18 @@ def make_instances(
     rules: InstanceRules,
     generator: np.ndarray,
     cursor: np.ndarray,
-    records: np.ndarray,
+    instances: np.ndarray,
     counts: np.ndarray,
     length_counts: np.ndarray,
 ) -> int:
-    """Makes instances until the documents end or `records` is full.
+    """Makes instances until the documents end or `instances` is full.
 
     Args:
       corpus: the documents.
       rules: how they are cut and masked.
       generator: uint32 [625], carried on.
       cursor: int64 [3], where the pass over the documents stands; zeros at its beginning.
-      records: `[capacity, record_width]`, of the type of the token ids; filled from 0.
+      instances: `[capacity, instance_width]`, of the type of the token ids; filled from 0.
       counts: int64 [3], added to: truncated pairs, random next sentences, masked WordPieces.
       length_counts: int64 [max_seq_length + 1], added to: sequences by length.
 
@@ -181,7 +180,7 @@ def make_instances(
     for i in range(rules.max_seq_length):
         labels[i] = -1
     made = 0
-    while cursor[CURSOR_DOCUMENT] < documents and made < len(records):
+    while cursor[CURSOR_DOCUMENT] < documents and made < len(instances):
         document = cursor[CURSOR_DOCUMENT]
         last = document_starts[order[document] + 1]
         if cursor[CURSOR_TARGET] == 0:
@@ -234,13 +233,13 @@ def make_instances(
             else:
                 b_end -= 1
 
-        record = records[made]
+        instance = instances[made]
         length_a = a_end - a + 2
         length = length_a + b_end - b + 1
-        record[RECORD_LENGTH] = length
-        record[RECORD_LENGTH_A] = length_a
-        record[RECORD_IS_RANDOM_NEXT] = is_random_next
-        ids = record[RECORD_IDS:]
+        instance[INSTANCE_LENGTH] = length
+        instance[INSTANCE_LENGTH_A] = length_a
+        instance[INSTANCE_IS_RANDOM_NEXT] = is_random_next
+        ids = instance[INSTANCE_IDS:]
         ids[0] = rules.cls_id
         for i in range(a, a_end):
             ids[1 + i - a] = corpus.token_ids[i]
@@ -248,8 +247,8 @@ def make_instances(
         for i in range(b, b_end):
             ids[length_a + i - b] = corpus.token_ids[i]
         ids[length - 1] = rules.sep_id
-        _mask(rules, generator, record, length_a, length, positions, words, word_starts, labels)
-        counts[MASKED] += record[RECORD_MASKED]
+        _mask(rules, generator, instance, length_a, length, positions, words, word_starts, labels)
+        counts[MASKED] += instance[INSTANCE_MASKED]
         length_counts[length] += 1
         made += 1
         if cursor[CURSOR_SENTENCE] == last:
@@ -260,13 +259,13 @@ def make_instances(
 
 @compiled_part
 def _mask(  # type: ignore[no-untyped-def]
-    rules, generator, record, length_a, length, positions, words, word_starts, labels
+    rules, generator, instance, length_a, length, positions, words, word_starts, labels
 ):
-    """Masks a record in place; word k is `positions[word_starts[k]:word_starts[k + 1]]`.
+    """Masks an instance in place; word k is `positions[word_starts[k]:word_starts[k + 1]]`.
 
     `labels` is all -1 before and after; the other arrays are room to work in.
     """
-    ids = record[RECORD_IDS:]
+    ids = instance[INSTANCE_IDS:]
     count = pieces = 0
     for position in range(1, length - 1):
         if position == length_a - 1:
@@ -297,12 +296,12 @@ def _mask(  # type: ignore[no-untyped-def]
             elif _uniform(generator) >= 0.5:
                 ids[position] = rules.random_ids[_below(generator, len(rules.random_ids))]
         masked += end - first
-    record[RECORD_MASKED] = masked
+    instance[INSTANCE_MASKED] = masked
 
-    at = RECORD_IDS + rules.max_seq_length
+    at = INSTANCE_IDS + rules.max_seq_length
     for position in range(length):
         if labels[position] >= 0:
-            record[at] = position
-            record[at + rules.max_predictions] = labels[position]
+            instance[at] = position
+            instance[at + rules.max_predictions] = labels[position]
             labels[position] = -1
             at += 1

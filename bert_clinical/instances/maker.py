@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bert_clinical.instances import kernels as instance_kernels
+from bert_clinical.instances import kernels
 from bert_clinical.instances.corpus import Corpus
 from bert_clinical.instances.kernels import CorpusArrays, InstanceRules
 from bert_clinical.instances.settings import InstanceSettings
-from bert_clinical.instances.spill import RecordStore
+from bert_clinical.instances.spill import InstanceStore
 from bert_clinical.tokenization import CLS, MASK, SEP
 from data_prep.common.program import UserError
 
@@ -57,9 +57,9 @@ class InstanceMaker:
         self, corpus: Corpus, vocab: Mapping[str, int], settings: InstanceSettings
     ) -> None:
         self._settings = settings
-        self._generator = instance_kernels.generator_state(settings.random_seed)
+        self._generator = kernels.generator_state(settings.random_seed)
         order = np.arange(corpus.documents, dtype=np.int64)
-        instance_kernels.shuffle(self._generator, order)
+        kernels.shuffle(self._generator, order)
         self._corpus = CorpusArrays(
             corpus.token_ids, corpus.sentence_starts, corpus.document_starts, order
         )
@@ -67,7 +67,7 @@ class InstanceMaker:
 
     def make(
         self,
-        store: RecordStore,
+        store: InstanceStore,
         *,
         keep: bool = True,
         advance: Callable[[int], None] = lambda documents: None,
@@ -75,7 +75,7 @@ class InstanceMaker:
         """Puts the instances of all passes into `store`.
 
         Args:
-          store: takes the records.
+          store: takes them.
           keep: whether it keeps them; else they are only counted.
           advance: called now and then with the documents gone through since.
         """
@@ -87,7 +87,7 @@ class InstanceMaker:
             cursor = np.zeros(3, np.int64)
             before = 0
             while cursor[0] < documents:
-                made = instance_kernels.make_instances(
+                made = kernels.make_instances(
                     self._corpus, self._rules, self._generator, cursor, store.free_rows(),
                     counts, lengths,
                 )  # fmt: skip
@@ -99,9 +99,9 @@ class InstanceMaker:
         used = int(lengths @ np.arange(len(lengths)))
         return InstanceCounts(
             instances=instances,
-            truncated_pairs=int(counts[instance_kernels.TRUNCATED]),
-            random_next=int(counts[instance_kernels.RANDOM_NEXT]),
-            masked_wordpieces=int(counts[instance_kernels.MASKED]),
+            truncated_pairs=int(counts[kernels.TRUNCATED]),
+            random_next=int(counts[kernels.RANDOM_NEXT]),
+            masked_wordpieces=int(counts[kernels.MASKED]),
             padding_share=1 - used / positions if positions else math.nan,
             sequence_lengths={int(n): int(lengths[n]) for n in np.flatnonzero(lengths)},
         )
@@ -120,7 +120,7 @@ class InstanceMaker:
                 "shuffled at once; give the files as shards with --output_dir"
             )
         order = np.arange(instances, dtype=np.uint32)
-        instance_kernels.shuffle(self._generator, order)
+        kernels.shuffle(self._generator, order)
         return order
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bert_clinical.instances.settings import InstanceSettings
-from bert_clinical.instances.writer import PretrainingDataMaker, signature
-from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.instances.writer import ExampleWriter, signature
+from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
 from data_prep.common import atomic_files
 from data_prep.common.program import UserError, internal_error_message, os_error_message
 from data_prep.common.progress import Progress
@@ -141,7 +141,7 @@ def _finished(shard: Shard, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     Raises:
       UserError: it is there but was made otherwise.
     """
-    description = tfrecord_io.read_sidecar(shard.output_file)
+    description = read_sidecar(shard.output_file)
     if description is None or not shard.output_file.exists():
         return None
     text = atomic_files.sha256_of_file(shard.input_file)
@@ -188,7 +188,7 @@ def _nothing_partial(shards: Sequence[Shard]) -> Iterator[None]:
         yield
     finally:
         for shard in shards:
-            for path in (shard.output_file, tfrecord_io.sidecar_path(shard.output_file)):
+            for path in (shard.output_file, sidecar_path(shard.output_file)):
                 atomic_files.partial_path(path).unlink(missing_ok=True)
 
 
@@ -202,7 +202,7 @@ class _ShardMaker:
         settings: InstanceSettings,
         buffer_bytes: int,
     ) -> None:
-        self._maker = PretrainingDataMaker(
+        self._writer = ExampleWriter(
             vocab_file=vocab_file,
             do_lower_case=do_lower_case,
             settings=settings,
@@ -213,7 +213,7 @@ class _ShardMaker:
     def __call__(self, shard: Shard) -> Outcome:
         return outcome_of(
             functools.partial(
-                self._maker.make, input_files=[shard.input_file], output_files=[shard.output_file]
+                self._writer.write, input_files=[shard.input_file], output_files=[shard.output_file]
             )
         )
 

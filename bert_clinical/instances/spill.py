@@ -1,8 +1,8 @@
-"""Keeps instances as records of one size until all are made, then gives them in their final order.
+"""Keeps instances, rows of one size, until all are made, then gives them in their final order.
 
-What fits the buffer stays there. More goes to disk, and comes back through two sequential passes
-rather than by a random access per instance: the first deals the records out to the regions of a
-second file, each a buffer's worth of the final order; the second reads region by region.
+What fits the buffer stays there. More goes to disk, and comes back by two sequential passes rather
+than by a random access for each instance. The first pass deals the instances out to the regions of
+a second file, each as large as half the buffer; the second pass reads region by region.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ DEFAULT_BUFFER_BYTES = 256 << 20
 _ROWS_PER_BATCH = 8192
 
 
-class RecordStore:
-    """Records of one size, in the order of their making; a context manager.
+class InstanceStore:
+    """Instances as rows of one size, in the order of their making; a context manager.
 
-    Files on disk have no name, so that nothing of them outlives the process.
+    Its files have no name, so that nothing of them is left when the process ends.
 
     Args:
-      width: numbers in a record.
+      width: numbers in a row, as `schema.instance_width` tells.
       dtype: of a number.
-      folder: where records go that do not fit the buffer.
+      folder: where instances go that do not fit the buffer.
       buffer_bytes: size of the buffer; memory is taken as it fills.
     """
 
@@ -54,7 +54,7 @@ class RecordStore:
     def __len__(self) -> int:
         return self._on_disk + self._in_buffer
 
-    def __enter__(self) -> RecordStore:
+    def __enter__(self) -> InstanceStore:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -69,18 +69,18 @@ class RecordStore:
         return self._buffer[self._in_buffer : self._in_buffer + _ROWS_PER_BATCH]
 
     def add(self, count: int) -> None:
-        """Counts the first rows of the last `free_rows` as records."""
+        """Counts the first rows of the last `free_rows` as instances."""
         self._in_buffer += count
 
     def in_order(self, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields `(records, selection)`: records[selection] are those next in the order.
+        """Yields `(instances, selection)`: instances[selection] are the next ones in the order.
 
         Args:
-          order: uint32 [records], for each place of the final order which record stands there.
+          order: uint32 [instances], for each place of the final order which instance stands there.
 
         Yields:
-          records `[any, width]` and selection int64 [at most 8192]. The records are read over
-          when the next are asked for.
+          instances `[any, width]` and selection int64 [at most 8192]; both hold only until the
+          next ones are asked for.
         """
         if self._spill is None:
             yield from _batches(self._buffer, order)
@@ -91,13 +91,13 @@ class RecordStore:
         for start in range(0, len(order), region_rows):
             wanted = order[start : start + region_rows]
             rows = self._read(regions, start, len(wanted), self._buffer[: len(wanted)])
-            # The region holds its records from the last made to the first.
+            # The region holds its instances from the last made to the first.
             place = np.empty(len(wanted), np.int64)
             place[np.argsort(wanted)[::-1]] = np.arange(len(wanted))
             yield from _batches(rows, place)
 
     def _deal_out(self, order: np.ndarray) -> IO[bytes]:
-        """Moves every record to its region of a second file, the last made first.
+        """Moves every instance to its region of a second file, the last made first.
 
         The first file is read from its end and cut, so that both together stay about one file's
         size on disk.
@@ -157,6 +157,8 @@ class RecordStore:
         return into[:count]
 
 
-def _batches(records: np.ndarray, selection: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(
+    instances: np.ndarray, selection: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for start in range(0, len(selection), _ROWS_PER_BATCH):
-        yield records, selection[start : start + _ROWS_PER_BATCH].astype(np.int64)
+        yield instances, selection[start : start + _ROWS_PER_BATCH].astype(np.int64)

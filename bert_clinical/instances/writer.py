@@ -12,14 +12,16 @@ from typing import IO, Any
 import numpy as np
 
 import bert_clinical
-from bert_clinical.instances import kernels as instance_kernels
 from bert_clinical.instances.corpus import Corpus, read_corpus
 from bert_clinical.instances.maker import InstanceCounts, InstanceMaker
 from bert_clinical.instances.settings import InstanceSettings
-from bert_clinical.instances.spill import DEFAULT_BUFFER_BYTES, RecordStore
-from bert_clinical.tfrecords import encoding as example_encoding
-from bert_clinical.tfrecords import files as tfrecord_io
-from bert_clinical.tokenization import UNK, FullTokenizer, LineEncoder
+from bert_clinical.instances.spill import DEFAULT_BUFFER_BYTES, InstanceStore
+from bert_clinical.tfrecords import encoding
+from bert_clinical.tfrecords.files import open_outputs
+from bert_clinical.tfrecords.schema import instance_width
+from bert_clinical.tfrecords.sidecars import write_sidecar
+from bert_clinical.tokenization import UNK, FullTokenizer
+from bert_clinical.wordpieces.line_encoder import LineEncoder
 from data_prep.common import atomic_files
 from data_prep.common.program import UserError
 from data_prep.common.progress import Progress
@@ -27,8 +29,8 @@ from data_prep.common.progress import Progress
 _TOKENS_PER_COUNT = 1 << 20
 
 
-class PretrainingDataMaker:
-    """Makes examples from text; one vocabulary, any number of outputs.
+class ExampleWriter:
+    """Writes the examples of texts; one vocabulary, any number of outputs.
 
     Args:
       vocab_file: WordPiece vocabulary that `require_usable_vocab` takes.
@@ -58,7 +60,7 @@ class PretrainingDataMaker:
         self._encoder = LineEncoder(self._tokenizer, typecode=self._typecode)
         self.signature = signature(vocab_file, do_lower_case, settings, vocab_name)
 
-    def make(
+    def write(
         self,
         *,
         input_files: Sequence[str | os.PathLike[str]],
@@ -82,13 +84,13 @@ class PretrainingDataMaker:
         """
         with contextlib.ExitStack() as stack:
             # Opened first, so that an output that cannot be written is known before the work.
-            streams = stack.enter_context(tfrecord_io.open_outputs(output_files))
+            streams = stack.enter_context(open_outputs(output_files))
             corpus = self._read(input_files)
-            counts = self._write(corpus, streams, output_files)
+            counts = self._make_and_encode(corpus, streams, output_files)
             names = input_names or [os.path.abspath(path) for path in input_files]  # noqa: PTH100
             description = self._description(corpus, counts, names, output_files)
         for path in output_files:
-            tfrecord_io.write_sidecar(path, description)
+            write_sidecar(path, description)
         return description
 
     def _read(self, input_files: Sequence[str | os.PathLike[str]]) -> Corpus:
@@ -107,19 +109,17 @@ class PretrainingDataMaker:
             )
         return corpus
 
-    def _write(
+    def _make_and_encode(
         self,
         corpus: Corpus,
         streams: Sequence[IO[bytes]],
         output_files: Sequence[str | os.PathLike[str]],
     ) -> InstanceCounts:
         settings = self._settings
-        width = instance_kernels.record_width(
-            settings.max_seq_length, settings.max_predictions_per_seq
-        )
+        width = instance_width(settings.max_seq_length, settings.max_predictions_per_seq)
         maker = InstanceMaker(corpus, self._tokenizer.vocab, settings)
         folder = Path(output_files[0]).parent if output_files else Path()
-        with RecordStore(
+        with InstanceStore(
             width=width,
             dtype=np.dtype(self._typecode),
             folder=folder,
@@ -141,23 +141,21 @@ class PretrainingDataMaker:
         return counts
 
     def _encode(
-        self, store: RecordStore, order: np.ndarray, streams: Sequence[IO[bytes]]
+        self, store: InstanceStore, order: np.ndarray, streams: Sequence[IO[bytes]]
     ) -> Iterator[int]:
         length, predictions = self._settings.max_seq_length, self._settings.max_predictions_per_seq
-        bound = example_encoding.framed_size_bound(
-            length, predictions, max(self._tokenizer.vocab.values())
-        )
+        bound = encoding.framed_size_bound(length, predictions, max(self._tokenizer.vocab.values()))
         # As many examples at a time as fit a buffer of 16 MB.
         at_once = max((16 << 20) // bound, 1)
         out = np.empty(at_once * bound, np.uint8)
         written = 0
-        for records, selection in store.in_order(order):
+        for instances, selection in store.in_order(order):
             for number, stream in enumerate(streams):
                 first = (number - written) % len(streams)
                 mine = np.ascontiguousarray(selection[first :: len(streams)])
                 for start in range(0, len(mine), at_once):
-                    size = example_encoding.encode_examples(
-                        records, mine[start : start + at_once], length, predictions, out
+                    size = encoding.encode_examples(
+                        instances, mine[start : start + at_once], length, predictions, out
                     )
                     stream.write(out.data[:size])
             written += len(selection)

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from bert_clinical.nn.config import BertConfig
-from bert_clinical.tfrecords import files as tfrecord_io
 from bert_clinical.tfrecords import index as record_index
 from bert_clinical.tfrecords.decoding import ExampleDecoder, Field
 from bert_clinical.tfrecords.index import FileIndex
+from bert_clinical.tfrecords.schema import pretraining_features
 from data_prep.common.program import UserError, os_error_message
 
 WINDOW_BLOCKS = 32
@@ -228,7 +228,7 @@ def _fields(config: BertConfig, max_seq_length: int, max_predictions_per_seq: in
         "masked_lm_ids": config.vocab_size,
         "next_sentence_labels": 2,
     }
-    features = tfrecord_io.pretraining_features(max_seq_length, max_predictions_per_seq)
+    features = pretraining_features(max_seq_length, max_predictions_per_seq)
     return [
         Field(name, feature.length, feature.dtype == "float32", limits.get(name, 0))
         for name, feature in features.items()

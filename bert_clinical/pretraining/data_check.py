@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.pretraining.options import TrainingOptions
-from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.tfrecords.sidecars import read_sidecar
+from bert_clinical.tokenization import load_vocab
+from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE
+from bert_clinical.wordpieces.vocabulary import case_mismatch, require_case_of_release
 from data_prep.common.program import UserError
 
 
 def require_fitting_sidecars(
-    paths: Iterable[str], options: TrainingOptions, config: BertConfig, config_path: str
+    paths: Iterable[str],
+    options: TrainingOptions,
+    config: BertConfig,
+    config_path: str,
+    init_checkpoint: str | None = None,
 ) -> dict[str, Any]:
     """Returns the sidecars by path, of those files that have one.
 
+    Args:
+      paths: the TFRecord files.
+      options: with the lengths that the run expects.
+      config: the model.
+      config_path: where it was read, for errors.
+      init_checkpoint: what training begins with, a path as the user named it.
+
     Raises:
       UserError: the data was made with other lengths, with a vocabulary larger than the model's,
-        or some of it lower-cased and some not.
+        with another casing than the model's, or not all of it alike.
     """
     sidecars: dict[str, Any] = {}
     for path in paths:
-        sidecar = tfrecord_io.read_sidecar(path)
+        sidecar = read_sidecar(path)
         if sidecar is None:
             continue
         made_with = sidecar.get("flags", {})
@@ -39,6 +54,8 @@ def require_fitting_sidecars(
                 f"{path}: was made with a vocabulary of {size:,} entries, and vocab_size of "
                 f"{config_path} is {config.vocab_size:,}; use the model's own vocabulary"
             )
+        if init_checkpoint is not None:
+            _require_case_of_model(path, made_with.get("do_lower_case"), init_checkpoint)
         for other, description in sidecars.items():
             cases = [d.get("flags", {}).get("do_lower_case") for d in (sidecar, description)]
             if None not in cases and cases[0] != cases[1]:
@@ -46,8 +63,44 @@ def require_fitting_sidecars(
                     f"{path}: was made with --do_lower_case={cases[0]}, and {other} with "
                     f"--do_lower_case={cases[1]}; make all data with the same casing"
                 )
+            digests = [_vocabulary_digest(d) for d in (sidecar, description)]
+            if None not in digests and digests[0] != digests[1]:
+                raise UserError(
+                    f"{path}: was made with another vocabulary file (by its SHA-256) than {other}; "
+                    "make all data with the model's own vocabulary"
+                )
         sidecars[path] = sidecar
     return sidecars
+
+
+def _require_case_of_model(path: str, do_lower_case: Any, init_checkpoint: str) -> None:
+    """Refuses data whose casing is not that of the model that training begins with.
+
+    A vocabulary beside the checkpoint tells the model's casing, and so do the folders' names of
+    Google's released models.
+    """
+    if not isinstance(do_lower_case, bool):
+        return
+    try:
+        require_case_of_release(do_lower_case, init_checkpoint)
+    except UserError as error:
+        raise UserError(f"{path}: the casing of its examples is not the model's: {error}") from None
+    folder = Path(init_checkpoint)
+    vocab_file = (folder if folder.is_dir() else folder.parent) / VOCAB_FILE
+    if not vocab_file.is_file():
+        return
+    mismatch = case_mismatch(load_vocab(vocab_file), do_lower_case)
+    if mismatch is not None:
+        raise UserError(
+            f"{path}: was made with --do_lower_case={do_lower_case}, but in the model's vocabulary "
+            f"{vocab_file} {mismatch}; make the data with --do_lower_case={not do_lower_case} and "
+            "this vocabulary"
+        )
+
+
+def _vocabulary_digest(sidecar: dict[str, Any]) -> str | None:
+    vocabulary = sidecar.get("vocabulary", {})
+    return vocabulary.get("sha256") if isinstance(vocabulary, dict) else None
 
 
 def _vocabulary_size(sidecar: dict[str, Any]) -> int | None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from bert_clinical.tasks.data import (
     NO_LABEL,
     Encoded,
-    TextEncoder,
     find_data_file,
     numbered_lines,
 )
+from bert_clinical.wordpieces.inputs import Text, TextEncoder
 from data_prep.common.program import UserError
 
 _log = logging.getLogger(__name__)
@@ -110,27 +110,22 @@ def encode_examples(
     label_ids: Mapping[str, int],
     max_seq_length: int,
 ) -> list[Encoded]:
-    """Returns [CLS] A [SEP], and B [SEP], with the ends of what is too long cut off, and counted.
+    """Returns the examples as inputs; logs how many of them had their ends cut off.
 
-    Source: google-research/bert run_classifier.py: WordPieces are taken one by one from the end of
-      the longer sentence, of B where both have the same length.
+    Args:
+      examples: what to encode.
+      encoder: makes the inputs.
+      label_ids: the number of each label.
+      max_seq_length: of an input, in WordPieces.
     """
     cut = 0
     encoded = []
     for example in examples:
-        first = encoder.encode(example.text_a)
-        second = encoder.encode(example.text_b) if example.text_b else []
-        room = max_seq_length - (3 if second else 2)
-        cut += len(first) + len(second) > room
-        while len(first) + len(second) > room:
-            (first if len(first) > len(second) else second).pop()
-        input_ids = [encoder.cls_id, *first, encoder.sep_id]
-        segment_ids = [0] * len(input_ids)
-        if second:
-            input_ids += [*second, encoder.sep_id]
-            segment_ids += [1] * (len(second) + 1)
+        text = Text(example.guid, example.text_a, example.text_b or "")
+        window, lost = encoder.cut(text, max_seq_length)
+        cut += lost > 0
         label = NO_LABEL if example.label is None else label_ids[example.label]
-        encoded.append(Encoded(input_ids, segment_ids, [label]))
+        encoded.append(Encoded(window.input_ids, window.segment_ids, [label]))
     if cut:
         _log.info(
             "%d of %d examples are longer than %d WordPieces; their ends are cut off "

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_clinical.tokenization import CLS, SEP, UNK, FullTokenizer, LineEncoder
 from data_prep.common.program import UserError
 
 NO_LABEL = -1
@@ -32,24 +31,6 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.input_ids)
-
-
-class TextEncoder:
-    """Gives the ids of a text's WordPieces, those of `FullTokenizer`.
-
-    Attributes:
-      cls_id: of [CLS].
-      sep_id: of [SEP].
-      unk_id: of [UNK].
-    """
-
-    def __init__(self, tokenizer: FullTokenizer) -> None:
-        self._lines = LineEncoder(tokenizer)
-        self.cls_id, self.sep_id, self.unk_id = tokenizer.convert_tokens_to_ids([CLS, SEP, UNK])
-
-    def encode(self, text: str) -> list[int]:
-        """Returns the ids, without [CLS] and [SEP]."""
-        return np.frombuffer(self._lines.encode(text)[0], np.uint32).tolist()
 
 
 def batch_of(

@@ -13,11 +13,11 @@ import numpy as np
 from bert_clinical.tasks.data import (
     NO_LABEL,
     Encoded,
-    TextEncoder,
     find_data_file,
     numbered_lines,
 )
 from bert_clinical.tasks.scores import OUTSIDE
+from bert_clinical.wordpieces.inputs import TextEncoder
 from data_prep.common.program import UserError
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class Window:
+class SentenceWindow:
     """A part of a sentence that goes through the model at once.
 
     Attributes:
@@ -132,7 +132,7 @@ def encode_windows(
     encoder: TextEncoder,
     label_ids: Mapping[str, int],
     max_seq_length: int,
-) -> list[Window]:
+) -> list[SentenceWindow]:
     """Returns the sentences as windows; only a word's first WordPiece has a label.
 
     A sentence too long for one window goes on in another at the next word. A word that is itself
@@ -148,7 +148,7 @@ def encode_windows(
       crashes on a word without WordPieces.
     """
     room = max_seq_length - 2
-    windows: list[Window] = []
+    windows: list[SentenceWindow] = []
     split = 0
     for number, sentence in enumerate(sentences):
         pieces = [encoder.encode(word)[:room] or [encoder.unk_id] for word in sentence.words]
@@ -177,7 +177,7 @@ def _window(
     end: int,
     encoder: TextEncoder,
     label_ids: Mapping[str, int],
-) -> Window:
+) -> SentenceWindow:
     input_ids, labels, places = [encoder.cls_id], [NO_LABEL], []
     for word in range(start, end):
         places.append((word, len(input_ids)))
@@ -187,7 +187,7 @@ def _window(
         input_ids += pieces[word]
     input_ids.append(encoder.sep_id)
     labels.append(NO_LABEL)
-    return Window(Encoded(input_ids, [0] * len(input_ids), labels), number, tuple(places))
+    return SentenceWindow(Encoded(input_ids, [0] * len(input_ids), labels), number, tuple(places))
 
 
 def encode_as_published(
@@ -195,7 +195,7 @@ def encode_as_published(
     encoder: TextEncoder,
     label_ids: Mapping[str, int],
     max_seq_length: int,
-) -> list[Window]:
+) -> list[SentenceWindow]:
     """Returns each sentence as the original encodes it: cut off, every WordPiece with a class.
 
     A word of which a WordPiece is cut off has no place, so that `O` is predicted for it.
@@ -219,7 +219,7 @@ def encode_as_published(
         labels = [label_ids.get(name, label_ids[OUTSIDE]) for name in names[: room + 1]]
         labels.append(label_ids["[SEP]"])
         windows.append(
-            Window(Encoded(input_ids, [0] * len(input_ids), labels), number, tuple(places))
+            SentenceWindow(Encoded(input_ids, [0] * len(input_ids), labels), number, tuple(places))
         )
     if cut:
         _log.info(
@@ -231,7 +231,7 @@ def encode_as_published(
 
 def word_labels(
     sentences: Sequence[Sentence],
-    windows: Iterable[Window],
+    windows: Iterable[SentenceWindow],
     logits: Iterable[np.ndarray],
     labels: Sequence[str],
 ) -> list[list[str]]:

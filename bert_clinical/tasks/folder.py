@@ -56,7 +56,11 @@ def is_fine_tuned(folder: Path) -> bool:
 
 
 def load_fine_tuned(
-    folder: Path, architecture: str, *, do_lower_case: bool | None = None
+    folder: Path,
+    architecture: str,
+    *,
+    do_lower_case: bool | None = None,
+    check_case: bool = True,
 ) -> FineTunedModel:
     """Reads a fine-tuned model.
 
@@ -64,6 +68,7 @@ def load_fine_tuned(
       folder: as `write_model` leaves it, or transformers.
       architecture: the class that it must be of.
       do_lower_case: for a folder that does not say it.
+      check_case: refuse a casing that the vocabulary's capitals contradict.
 
     Raises:
       UserError: the folder holds no such model.
@@ -85,6 +90,7 @@ def load_fine_tuned(
     pretrained = load_from_transformers(
         folder,
         do_lower_case=do_lower_case,
+        check_case=check_case,
         extra_shapes={
             _HEAD[OUTPUT_WEIGHTS]: (count, hidden),
             _HEAD[OUTPUT_BIAS]: (count,),

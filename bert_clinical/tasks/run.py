@@ -110,7 +110,10 @@ def run_task(values: ProgramFlags, task: Task) -> None:
     test = task.read("test", labelled=False) if values.do_predict else None
     if model_dir is not None:
         found = task_folder.load_fine_tuned(
-            model_dir, task.architecture, do_lower_case=given_case(values)
+            model_dir,
+            task.architecture,
+            do_lower_case=given_case(values),
+            check_case=values.check_case,
         )
         model, labels = found.pretrained, list(found.labels)
     else:
@@ -286,7 +289,9 @@ def _model_dir(values: ProgramFlags) -> Path | None:
 def _load_pretrained(values: ProgramFlags) -> PretrainedModel:
     if values.transformers_dir:
         folder = Path(values.transformers_dir)
-        return load_from_transformers(folder, do_lower_case=given_case(values))
+        return load_from_transformers(
+            folder, do_lower_case=given_case(values), check_case=values.check_case
+        )
     return load_named_checkpoint(values)
 
 

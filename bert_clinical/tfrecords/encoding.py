@@ -1,18 +1,18 @@
-"""Records to TFRecord bytes: `tf.train.Example` messages, framed with their checksums, compiled."""
+"""Instances to bytes of TFRecords by compiled code: framed `tf.train.Example` messages."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from bert_clinical.instances.kernels import (
-    RECORD_IDS,
-    RECORD_IS_RANDOM_NEXT,
-    RECORD_LENGTH,
-    RECORD_LENGTH_A,
-    RECORD_MASKED,
-)
-from bert_clinical.tfrecords.files import pretraining_features
 from bert_clinical.tfrecords.frames import CRC_TABLES, masked_crc
+from bert_clinical.tfrecords.schema import (
+    INSTANCE_IDS,
+    INSTANCE_IS_RANDOM_NEXT,
+    INSTANCE_LENGTH,
+    INSTANCE_LENGTH_A,
+    INSTANCE_MASKED,
+    pretraining_features,
+)
 from data_prep.common.compiled import compiled, compiled_part
 
 _FLOAT_LIST, _INT64_LIST = 2, 3
@@ -45,17 +45,17 @@ def framed_size_bound(max_seq_length: int, max_predictions: int, largest_id: int
 
 @compiled
 def encode_examples(
-    records: np.ndarray,
+    instances: np.ndarray,
     selection: np.ndarray,
     max_seq_length: int,
     max_predictions: int,
     out: np.ndarray,
 ) -> int:
-    """Writes records as framed examples, one after the other.
+    """Writes instances as framed examples, one after the other.
 
     Args:
-      records: `[records, record_width]`, as `make_instances` fills them.
-      selection: int64 [examples], which records, in this order.
+      instances: `[any, instance_width]`, as `make_instances` fills them.
+      selection: int64 [examples], which instances, in this order.
       max_seq_length: WordPieces in a sequence.
       max_predictions: masked WordPieces in a sequence.
       out: uint8 [at least framed_size_bound for each example].
@@ -67,7 +67,7 @@ def encode_examples(
     end = 0
     for index in selection:
         start = end + _FRAME_BEFORE
-        stop = _write_example(records[index], max_seq_length, max_predictions, sizes, out, start)
+        stop = _write_example(instances[index], max_seq_length, max_predictions, sizes, out, start)
         size = stop - start
         for i in range(8):
             out[end + i] = (size >> (8 * i)) & 0xFF
@@ -79,14 +79,14 @@ def encode_examples(
 
 @compiled_part
 def _write_example(  # type: ignore[no-untyped-def]
-    record, max_seq_length, max_predictions, sizes, out, at
+    instance, max_seq_length, max_predictions, sizes, out, at
 ):
     """Writes a message; `sizes` is room for the bytes of each feature's numbers."""
-    length = np.int64(record[RECORD_LENGTH])
-    length_a = np.int64(record[RECORD_LENGTH_A])
-    masked = np.int64(record[RECORD_MASKED])
-    ids = record[RECORD_IDS : RECORD_IDS + max_seq_length]
-    positions = record[RECORD_IDS + max_seq_length :]
+    length = np.int64(instance[INSTANCE_LENGTH])
+    length_a = np.int64(instance[INSTANCE_LENGTH_A])
+    masked = np.int64(instance[INSTANCE_MASKED])
+    ids = instance[INSTANCE_IDS : INSTANCE_IDS + max_seq_length]
+    positions = instance[INSTANCE_IDS + max_seq_length :]
     labels = positions[max_predictions:]
     sizes[_INPUT_IDS] = _packed_size(ids, length, max_seq_length)
     sizes[_INPUT_MASK] = sizes[_SEGMENT_IDS] = max_seq_length
@@ -121,7 +121,7 @@ def _write_example(  # type: ignore[no-untyped-def]
                 out[at + 1] = 0x3F if i < masked else 0
                 at += 2
         else:
-            at = _fill(out, at, 1, record[RECORD_IS_RANDOM_NEXT])
+            at = _fill(out, at, 1, instance[INSTANCE_IS_RANDOM_NEXT])
     return at
 
 

@@ -1,45 +1,18 @@
-"""TFRecord files of pretraining examples: what an example holds, where it is written, the sidecar.
+"""Opens the TFRecord files that a program writes.
 
-Needs no TensorFlow. A path that ends in `.gz` is gzip, which TensorFlow calls `GZIP`.
+A path that ends in `.gz` is gzip, which TensorFlow calls `GZIP`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from collections.abc import Iterator, Sequence
+from typing import IO, cast
 
+from bert_clinical.tfrecords.sidecars import sidecar_path
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError
-
-
-class Feature(NamedTuple):
-    """One feature of an example: `dtype` is "int64" or "float32", `length` its number of values."""
-
-    dtype: str
-    length: int
-
-
-def pretraining_features(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, Feature]:
-    """Returns what every pretraining example holds, by name.
-
-    Args:
-      max_seq_length: WordPieces in a sequence, padding included.
-      max_predictions_per_seq: masked positions in a sequence, padding included.
-    """
-    return {
-        "input_ids": Feature("int64", max_seq_length),
-        "input_mask": Feature("int64", max_seq_length),
-        "segment_ids": Feature("int64", max_seq_length),
-        "masked_lm_positions": Feature("int64", max_predictions_per_seq),
-        "masked_lm_ids": Feature("int64", max_predictions_per_seq),
-        "masked_lm_weights": Feature("float32", max_predictions_per_seq),
-        "next_sentence_labels": Feature("int64", 1),
-    }
 
 
 @contextlib.contextmanager
@@ -76,49 +49,6 @@ def open_outputs(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[IO[by
             # A failed write does not say which file it was.
             raise OSError(error.errno, error.strerror, os.fspath(paths[0])) from None
         raise
-
-
-def sidecar_path(tfrecord_path: str | os.PathLike[str]) -> Path:
-    """Returns where the description of a TFRecord file stands: `<path>.json`."""
-    path = Path(tfrecord_path)
-    return path.with_name(path.name + ".json")
-
-
-def write_sidecar(tfrecord_path: str | os.PathLike[str], description: Mapping[str, Any]) -> None:
-    """Writes the description of a TFRecord file beside it, complete or not at all."""
-    atomic_files.write_json(sidecar_path(tfrecord_path), description)
-
-
-def read_sidecar(tfrecord_path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Returns the description that stands beside a TFRecord file, None where there is none.
-
-    Raises:
-      UserError: it is not a JSON object.
-    """
-    path = sidecar_path(tfrecord_path)
-    try:
-        return parse_sidecar(path.read_bytes(), str(path))
-    except FileNotFoundError:
-        return None
-
-
-def parse_sidecar(content: bytes, path: str) -> dict[str, Any]:
-    """Returns the description that a sidecar holds.
-
-    Args:
-      content: of the file.
-      path: of the file, for the message.
-
-    Raises:
-      UserError: it is not a JSON object.
-    """
-    try:
-        description = json.loads(content)
-    except ValueError:
-        description = None
-    if not isinstance(description, dict):
-        raise UserError(f"{path}: not a JSON object; remove it, or make the TFRecord file again")
-    return description
 
 
 def _is_gzip(path: str | os.PathLike[str]) -> bool:

@@ -68,7 +68,9 @@ def load_from_model_dir(
     if (folder / "config.json").is_file():
         if values.gelu is not None:
             raise UsageError("--gelu belongs to a checkpoint; config.json of the folder says it")
-        return load_from_transformers(folder, do_lower_case=do_lower_case, heads=heads)
+        return load_from_transformers(
+            folder, do_lower_case=do_lower_case, check_case=values.check_case, heads=heads
+        )
     beside = folder if folder.is_dir() else folder.parent
     config_file = values.bert_config_file or beside / "bert_config.json"
     vocab_file = values.vocab_file or beside / "vocab.txt"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,13 @@ from bert_clinical.weights.transformers_names import (
     modern_names,
     transformers_name,
 )
-from bert_clinical.weights.transformers_tokenizer import (
-    read_tokenizer,
+from bert_clinical.weights.transformers_tokenizer import read_tokenizer
+from bert_clinical.wordpieces.vocabulary import (
+    case_mismatch,
     read_vocabulary,
+    require_case_of_release,
     require_matching_case,
+    tokenizer_of,
 )
 from data_prep.common.program import UserError
 
@@ -67,14 +69,6 @@ class PretrainedModel:
         return tokenizer_of(self.tokens, do_lower_case=self.do_lower_case)
 
 
-def tokenizer_of(tokens: Sequence[str], *, do_lower_case: bool) -> FullTokenizer:
-    """Returns the tokenizer of a vocabulary that need not lie in a file of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "vocab.txt"
-        path.write_text("".join(f"{token}\n" for token in tokens), "utf-8")
-        return FullTokenizer(path, do_lower_case)
-
-
 def load_from_checkpoint(
     *,
     init_checkpoint: str,
@@ -103,6 +97,7 @@ def load_from_checkpoint(
     tokens = read_vocabulary(vocab_file, config.vocab_size)
     if check_case:
         require_matching_case(tokens, do_lower_case, vocab_file)
+        require_case_of_release(do_lower_case, init_checkpoint)
     prefix = checkpoint.resolve_checkpoint(init_checkpoint)
     recorded = recorded_gelu(Path(prefix).parent)
     if recorded and gelu and gelu != recorded[0] and config.activation_name() == "gelu":
@@ -129,6 +124,7 @@ def load_from_transformers(
     folder: Path,
     *,
     do_lower_case: bool | None = None,
+    check_case: bool = True,
     heads: bool = False,
     extra_shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> PretrainedModel:
@@ -137,6 +133,7 @@ def load_from_transformers(
     Args:
       folder: with config, weights and tokenizer.
       do_lower_case: for a folder that does not say it; must not contradict one that does.
+      check_case: refuse a casing that the vocabulary's capitals contradict.
       heads: the pretraining heads too, where they are there.
       extra_shapes: further weights to read, by their names in transformers, with their shapes.
 
@@ -147,6 +144,8 @@ def load_from_transformers(
     config, gelu = from_transformers_config(read_json_object(where), str(where))
     tokens, recorded_case = read_tokenizer(folder, config.vocab_size)
     lower = _casing(folder, recorded_case, do_lower_case)
+    if check_case:
+        _require_matching_case(folder, tokens, recorded_case, lower)
     source = open_weights(folder)
     variables = bert_variable_shapes(config, heads=heads)
     extra_shapes = extra_shapes or {}
@@ -183,6 +182,21 @@ def _casing(folder: Path, recorded: bool | None, given: bool | None) -> bool:
             "or --do_lower_case=False"
         )
     return lower
+
+
+def _require_matching_case(
+    folder: Path, tokens: Sequence[str], recorded: bool | None, lower: bool
+) -> None:
+    if recorded is None:
+        require_matching_case(tokens, lower, folder)
+        return
+    mismatch = case_mismatch(tokens, recorded)
+    if mismatch is not None:
+        raise UserError(
+            f"{folder}: its tokenizer says do_lower_case {str(recorded).lower()}, but in its "
+            f"vocabulary {mismatch}; correct do_lower_case in tokenizer_config.json (or pass "
+            "--nocheck_case if the model really was trained so)"
+        )
 
 
 def _match_folder(

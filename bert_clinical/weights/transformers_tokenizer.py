@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from bert_clinical.tokenization import load_vocab
+from bert_clinical.wordpieces.vocabulary import check_vocabulary, read_vocabulary
 from data_prep.common.program import UserError
 
 VOCAB_FILE = "vocab.txt"
@@ -19,72 +19,6 @@ _SPECIAL_TOKENS = {
     "mask_token": "[MASK]",
 }
 _MAX_CHARS_PER_WORD = 200
-_CAPITALS_ABOUND = 0.01
-
-
-def read_vocabulary(path: Path, vocab_size: int) -> list[str]:
-    """Returns the tokens of a vocabulary file in the order of their ids.
-
-    Args:
-      path: one token a line.
-      vocab_size: what the model's config says.
-
-    Raises:
-      UserError: the file is not UTF-8, a token recurs, a special token is missing, or their number
-        is not `vocab_size`.
-    """
-    vocab = load_vocab(path)
-    # A token that recurs keeps its first place and takes its last number.
-    for place, number in enumerate(vocab.values()):
-        if number != place:
-            raise UserError(
-                f"{path}: lines {place + 1:,} and {number + 1:,} hold the same entry; expected "
-                "every WordPiece once, with its line's number as its id"
-            )
-    return check_vocabulary(list(vocab), path, vocab_size)
-
-
-def check_vocabulary(tokens: Sequence[str], path: Path, vocab_size: int) -> list[str]:
-    """Returns the tokens if they can serve a model of this size.
-
-    Raises:
-      UserError: a special token is missing, or their number is not `vocab_size`.
-    """
-    missing = [token for token in _SPECIAL_TOKENS.values() if token not in tokens]
-    if missing:
-        raise UserError(
-            f"{path}: {', '.join(missing)} missing among {len(tokens):,} entries; expected a BERT "
-            "vocabulary"
-        )
-    if len(tokens) != vocab_size:
-        raise UserError(
-            f"{path}: holds {len(tokens):,} entries, but the config's vocab_size is "
-            f"{vocab_size:,}; give the vocabulary that the model was trained with"
-        )
-    return list(tokens)
-
-
-def require_matching_case(tokens: Sequence[str], do_lower_case: bool, path: Path) -> None:
-    """Refuses a casing that makes a good part of the vocabulary unreachable.
-
-    Raises:
-      UserError: the text would be lower-cased though capitals abound in the vocabulary, or keep
-        its capitals though the vocabulary has none.
-    """
-    ordinary = [token for token in tokens if not _is_special(token)]
-    capitals = sum(token != token.lower() for token in ordinary)
-    if do_lower_case and capitals > _CAPITALS_ABOUND * len(ordinary):
-        raise UserError(
-            f"--do_lower_case is true, but {capitals:,} of the {len(ordinary):,} entries of {path} "
-            "hold capitals and could never be used; pass --do_lower_case=False for this cased "
-            "model (or --nocheck_case if it really was trained on lower-cased text)"
-        )
-    letters = sum(token.isascii() and token.isalpha() for token in ordinary)
-    if not do_lower_case and letters and not capitals:
-        raise UserError(
-            f"--do_lower_case is false, but none of the {len(ordinary):,} entries of {path} holds "
-            "a capital; pass --do_lower_case=True for this uncased model (or --nocheck_case)"
-        )
 
 
 def write_tokenizer(
@@ -173,10 +107,6 @@ def _tokens_of(description: dict, path: Path, vocab_size: int) -> list[str]:
     if [ids[token] for token in tokens] != list(range(len(tokens))):
         raise UserError(f"{path}: its ids are not 0 to {len(tokens) - 1:,}; expected each once")
     return check_vocabulary(tokens, path, vocab_size)
-
-
-def _is_special(token: str) -> bool:
-    return token.startswith("[") and token.endswith("]")
 
 
 def _read_json(path: Path) -> dict:

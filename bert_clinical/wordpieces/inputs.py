@@ -1,7 +1,4 @@
-"""Texts as inputs of the encoder: single texts, pairs, and long texts in overlapping windows.
-
-Knows no TensorFlow.
-"""
+"""Texts as inputs of the encoder: single texts, pairs, and long texts in overlapping windows."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_clinical.tokenization import CLS, SEP, LineEncoder
-from bert_clinical.weights.pretrained import PretrainedModel
+from bert_clinical.tokenization import CLS, SEP, UNK, FullTokenizer
+from bert_clinical.wordpieces.line_encoder import LineEncoder
 from data_prep.common.program import UserError
 
 _PAIR = re.compile(r"^(.*) \|\|\| (.*)$")
@@ -78,50 +75,62 @@ def read_lines(path: Path) -> Iterator[Text]:
 
 
 class TextEncoder:
-    """Makes the encoder's inputs of texts.
+    """Makes the encoder's inputs of texts, with the WordPieces of `FullTokenizer`.
 
     Args:
-      model: says how texts are tokenized.
-      max_seq_length: WordPieces of an input, special ones included.
+      tokenizer: the model's.
+
+    Attributes:
+      cls_id: of [CLS].
+      sep_id: of [SEP].
+      unk_id: of [UNK].
     """
 
-    def __init__(self, model: PretrainedModel, max_seq_length: int) -> None:
-        tokenizer = model.tokenizer()
-        self._encoder = LineEncoder(tokenizer)
-        self._cls, self._sep = tokenizer.convert_tokens_to_ids([CLS, SEP])
-        self._max_seq_length = max_seq_length
+    def __init__(self, tokenizer: FullTokenizer) -> None:
+        self._lines = LineEncoder(tokenizer)
+        self.cls_id, self.sep_id, self.unk_id = tokenizer.convert_tokens_to_ids([CLS, SEP, UNK])
 
-    def cut(self, text: Text) -> tuple[Window, int]:
-        """Returns a text as one input, as the original makes it, and how many WordPieces it lost.
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of a text's WordPieces, without [CLS] and [SEP]."""
+        return np.frombuffer(self._lines.encode(text)[0], np.uint32).tolist()
 
-        Source: google-research/bert extract_features.py.
+    def cut(self, text: Text, max_seq_length: int) -> tuple[Window, int]:
+        """Returns [CLS] A [SEP], and B [SEP] if there is a B, and how many WordPieces were cut off.
+
+        Source: google-research/bert extract_features.py and run_classifier.py: WordPieces are taken
+          one by one from the end of the longer text, of B where both have the same length.
+
+        Args:
+          text: one text, or a pair.
+          max_seq_length: most WordPieces of an input, special ones included.
         """
-        ids_a, ids_b = self._ids(text.text_a), self._ids(text.text_b)
+        ids_a, ids_b = self.encode(text.text_a), self.encode(text.text_b)
         if ids_b:
-            kept_a, kept_b = _pair_lengths(len(ids_a), len(ids_b), self._max_seq_length - 3)
+            kept_a, kept_b = _pair_lengths(len(ids_a), len(ids_b), max_seq_length - 3)
         else:
-            kept_a, kept_b = min(len(ids_a), self._max_seq_length - 2), 0
-        ids = [self._cls, *ids_a[:kept_a], self._sep]
+            kept_a, kept_b = min(len(ids_a), max_seq_length - 2), 0
+        ids = [self.cls_id, *ids_a[:kept_a], self.sep_id]
         segments = [0] * len(ids)
         if kept_b:
-            ids += [*ids_b[:kept_b], self._sep]
+            ids += [*ids_b[:kept_b], self.sep_id]
             segments += [1] * (kept_b + 1)
         lost = len(ids_a) + len(ids_b) - kept_a - kept_b
         return Window(ids, segments, 0, len(ids)), lost
 
-    def windows(self, text: Text, doc_stride: int) -> list[Window]:
+    def windows(self, text: Text, max_seq_length: int, doc_stride: int) -> list[Window]:
         """Returns a single text as one input or several that overlap.
 
-        Every WordPiece counts in one of them, where it stands farther from the edges, `[CLS]` in
-        the first and `[SEP]` in the last.
+        Every WordPiece counts in one of them: where it stands farther from the edges. [CLS] counts
+        in the first and [SEP] in the last.
 
         Args:
           text: without `text_b`.
-          doc_stride: WordPieces from the start of one window to that of the next, at most; so many
-            that the last is as long as the others.
+          max_seq_length: most WordPieces of a window, special ones included.
+          doc_stride: most WordPieces from the start of one window to that of the next. The last
+            step is shorter where the last window would be shorter than the others.
         """
-        ids = self._ids(text.text_a)
-        room = self._max_seq_length - 2
+        ids = self.encode(text.text_a)
+        room = max_seq_length - 2
         starts = [*range(0, len(ids) - room, doc_stride), max(len(ids) - room, 0)]
         cuts = [(start + following + room) // 2 for start, following in pairwise(starts)]
         windows = []
@@ -129,7 +138,7 @@ class TextEncoder:
             part = ids[start : start + room]
             windows.append(
                 Window(
-                    [self._cls, *part, self._sep],
+                    [self.cls_id, *part, self.sep_id],
                     [0] * (len(part) + 2),
                     begin - start + (start > 0),
                     end - start + 1 + (end == len(ids)),
@@ -137,13 +146,9 @@ class TextEncoder:
             )
         return windows
 
-    def _ids(self, text: str) -> list[int]:
-        encoded, _ = self._encoder.encode(text)
-        return np.frombuffer(encoded, np.uint32).tolist()
-
 
 def _pair_lengths(length_a: int, length_b: int, room: int) -> tuple[int, int]:
-    """Returns what is left of two texts if the longer, else the second, loses one at a time."""
+    """Returns how much is kept of A and B if the longer, or else B, loses one at a time."""
     if length_a + length_b <= room:
         return length_a, length_b
     half = room // 2

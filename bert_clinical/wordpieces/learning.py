@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from bert_clinical.instances.corpus import TextFile
-from bert_clinical.tokenization import BasicTokenizer, WordpieceTokenizer
+from bert_clinical.tokenization import UNK, BasicTokenizer, WordpieceTokenizer
+from bert_clinical.wordpieces.vocabulary import SPECIAL_TOKENS
 from data_prep.common.program import UserError
-
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _LONGEST_WORD = WordpieceTokenizer({}).max_input_chars_per_word
 _LINES_PER_REPORT = 20_000
@@ -123,7 +122,7 @@ def _learn_pieces(
 ) -> list[str]:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
     # The trainer numbers what it does not know in the order of a hash map, which changes from run
     # to run, and breaks ties by number. So it is told all characters beforehand, in our order.

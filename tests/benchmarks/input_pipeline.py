@@ -17,7 +17,7 @@ import numpy as np
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.batches import Batches, PretrainingData
-from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.tfrecords.schema import pretraining_features
 from tests.golden_data import golden
 
 BATCH = 32
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=200_000)
     values = parser.parse_args()
-    features = tfrecord_io.pretraining_features(128, 20)
+    features = pretraining_features(128, 20)
     spec = {
         name: tf.io.FixedLenFeature([length], tf.as_dtype(dtype))
         for name, (dtype, length) in features.items()

@@ -18,11 +18,8 @@ from bert_clinical.nn.variables import HEADS
 from bert_clinical.tokenization import FullTokenizer
 from bert_clinical.weights import checkpoint
 from bert_clinical.weights.safetensors_files import INDEX_FILE, parse_size, split_into_shards
-from bert_clinical.weights.transformers_tokenizer import (
-    read_vocabulary,
-    require_matching_case,
-    write_tokenizer,
-)
+from bert_clinical.weights.transformers_tokenizer import write_tokenizer
+from bert_clinical.wordpieces.vocabulary import read_vocabulary
 from data_prep.common.program import UsageError, UserError
 from tests.golden_data import SHARED_NOTES, golden
 from tests.theirs import needs_transformers, theirs
@@ -378,17 +375,6 @@ def test_tokenizer_gives_our_ids_on_clinical_notes(tmp_path, vocab, lower):
         capitals += sum(token != token.lower() for token in tokens)
         assert found == ours.convert_tokens_to_ids(tokens)
     assert (capitals > 1000) == (not lower)
-
-
-def test_casing_is_checked_against_the_vocabulary():
-    cased = read_vocabulary(VOCAB, 1000)
-    uncased = read_vocabulary(golden("vocab_uncased.txt"), 1000)
-    require_matching_case(cased, False, VOCAB)
-    require_matching_case(uncased, True, VOCAB)
-    with pytest.raises(UserError, match="--do_lower_case=False for this cased model"):
-        require_matching_case(cased, True, VOCAB)
-    with pytest.raises(UserError, match="--do_lower_case=True for this uncased model"):
-        require_matching_case(uncased, False, VOCAB)
 
 
 def test_a_real_model_from_the_package_index(tmp_path):

@@ -8,19 +8,20 @@ import warnings
 import numpy as np
 import pytest
 
-from bert_clinical.instances import kernels as instance_kernels
+from bert_clinical.instances import kernels
 from bert_clinical.instances.corpus import read_corpus
 from bert_clinical.instances.maker import InstanceMaker
 from bert_clinical.instances.settings import InstanceSettings
-from bert_clinical.instances.spill import RecordStore
-from bert_clinical.instances.writer import PretrainingDataMaker
-from bert_clinical.tfrecords import encoding as example_encoding
-from bert_clinical.tfrecords import files as tfrecord_io
-from bert_clinical.tokenization import FullTokenizer, LineEncoder
+from bert_clinical.instances.spill import InstanceStore
+from bert_clinical.instances.writer import ExampleWriter
+from bert_clinical.tfrecords import encoding
+from bert_clinical.tfrecords.schema import INSTANCE_IDS, instance_width, pretraining_features
+from bert_clinical.tokenization import FullTokenizer
+from bert_clinical.wordpieces.line_encoder import LineEncoder
 from data_prep.common.program import UsageError, UserError
 from tests import reference_instances
 from tests.golden_data import golden
-from tests.tfrecords.reading import read_examples, read_records
+from tests.tfrecord_files import read_examples, read_records
 
 GOLDEN_RUNS = json.loads(golden("create_runs.json").read_text())
 
@@ -45,24 +46,22 @@ def engine(input_files, tokenizer, settings, folder, buffer_bytes):
     )
     maker = InstanceMaker(corpus, tokenizer.vocab, settings)
     length, predictions = settings.max_seq_length, settings.max_predictions_per_seq
-    width = instance_kernels.record_width(length, predictions)
+    width = instance_width(length, predictions)
     examples = []
-    with RecordStore(
+    with InstanceStore(
         width=width, dtype=typecode, folder=folder, buffer_bytes=buffer_bytes
     ) as store:
         counts = maker.make(store)
         order = maker.final_order(counts.instances)
-        for records, selection in store.in_order(order):
-            examples += [as_features(record, length, predictions) for record in records[selection]]
+        for instances, selection in store.in_order(order):
+            examples += [as_features(row, length, predictions) for row in instances[selection]]
     assert counts.instances == len(examples)
     return corpus, counts, examples
 
 
-def as_features(record, length, predictions):
-    used, of_a, is_random_next, masked = record[: instance_kernels.RECORD_IDS].tolist()
-    ids, positions, labels = np.split(
-        record[instance_kernels.RECORD_IDS :], [length, length + predictions]
-    )
+def as_features(row, length, predictions):
+    used, of_a, is_random_next, masked = row[:INSTANCE_IDS].tolist()
+    ids, positions, labels = np.split(row[INSTANCE_IDS:], [length, length + predictions])
     return {
         "input_ids": ids[:used].tolist() + [0] * (length - used),
         "input_mask": [1] * used + [0] * (length - used),
@@ -80,12 +79,12 @@ def test_golden_examples(name, buffer_bytes, tmp_path):
     flags = GOLDEN_RUNS[name]
     settings = settings_of(flags)
     outputs = [tmp_path / output for output in flags["output_file"].split(",")]
-    PretrainingDataMaker(
+    ExampleWriter(
         vocab_file=golden(flags["vocab_file"]),
         do_lower_case=flags["do_lower_case"],
         settings=settings,
         buffer_bytes=buffer_bytes,
-    ).make(
+    ).write(
         input_files=[golden(path) for path in flags["input_file"].split(",")], output_files=outputs
     )
     for output in outputs:
@@ -206,7 +205,7 @@ def test_vocabulary_beyond_16_bits(tmp_path):
     settings = InstanceSettings(max_seq_length=40, max_predictions_per_seq=6, dupe_factor=3)
     tokenizer = FullTokenizer(vocab, do_lower_case=False)
     output = tmp_path / "a.tfrecord"
-    PretrainingDataMaker(vocab_file=vocab, do_lower_case=False, settings=settings).make(
+    ExampleWriter(vocab_file=vocab, do_lower_case=False, settings=settings).write(
         input_files=[text], output_files=[output]
     )
     made = read_examples(output)
@@ -216,17 +215,17 @@ def test_vocabulary_beyond_16_bits(tmp_path):
 
 def test_encoding_equals_tensorflow(tmp_path):
     tf = pytest.importorskip("tensorflow")
-    features = tfrecord_io.pretraining_features(300, 7)
+    features = pretraining_features(300, 7)
     rng = np.random.default_rng(3)
-    records = rng.integers(0, 65536, (40, instance_kernels.record_width(300, 7)), np.uint16)
-    for record in records:
+    instances = rng.integers(0, 65536, (40, instance_width(300, 7)), np.uint16)
+    for row in instances:
         length = rng.integers(3, 301)
-        record[: instance_kernels.RECORD_IDS] = length, rng.integers(2, length), length % 2, 5
-        record[instance_kernels.RECORD_IDS + 300 :][:5] = sorted(rng.integers(0, length, 5))
+        row[:INSTANCE_IDS] = length, rng.integers(2, length), length % 2, 5
+        row[INSTANCE_IDS + 300 :][:5] = sorted(rng.integers(0, length, 5))
     selection = rng.permutation(40)[:30].astype(np.int64)
-    bound = example_encoding.framed_size_bound(300, 7, 65535)
+    bound = encoding.framed_size_bound(300, 7, 65535)
     out = np.full(30 * bound, 255, np.uint8)
-    size = example_encoding.encode_examples(records, selection, 300, 7, out)
+    size = encoding.encode_examples(instances, selection, 300, 7, out)
     path = tmp_path / "a.tfrecord"
     path.write_bytes(out[:size].tobytes())
     spec = {
@@ -239,7 +238,7 @@ def test_encoding_equals_tensorflow(tmp_path):
         }
         for r in tf.data.TFRecordDataset(str(path))
     ]
-    assert examples == [as_features(record, 300, 7) for record in records[selection]]
+    assert examples == [as_features(row, 300, 7) for row in instances[selection]]
     # Each is as long as TensorFlow itself would make it.
     for record in read_records(path):
         again = tf.train.Example.FromString(record).SerializeToString(deterministic=True)
@@ -253,15 +252,15 @@ def test_draws_are_those_of_python():
             random.Random(seed).shuffle(expected)
             for dtype in (np.int64, np.uint32):
                 items = np.arange(count, dtype=dtype)
-                instance_kernels.shuffle(instance_kernels.generator_state(seed), items)
+                kernels.shuffle(kernels.generator_state(seed), items)
                 assert items.tolist() == expected
 
 
 def test_generator_goes_on_where_it_was():
-    generator, expected = instance_kernels.generator_state(7), random.Random(7)
+    generator, expected = kernels.generator_state(7), random.Random(7)
     for count in (1000, 3, 500):
         items, wanted = np.arange(count), list(range(count))
-        instance_kernels.shuffle(generator, items)
+        kernels.shuffle(generator, items)
         expected.shuffle(wanted)
         assert items.tolist() == wanted
     assert tuple(generator.tolist()) == expected.getstate()[1]
@@ -280,10 +279,10 @@ def test_masking_rates(rate, tmp_path):
         assert masked == (length - 3 if rate else 1)
 
 
-def test_shuffled_store_gives_every_record_once(tmp_path):
+def test_shuffled_store_gives_every_instance_once(tmp_path):
     rng = np.random.default_rng(0)
     for rows, buffer_rows in ((1, 4), (4, 4), (5, 4), (1000, 7), (1000, 1000), (9000, 8500)):
-        with RecordStore(
+        with InstanceStore(
             width=3, dtype=np.uint16, folder=tmp_path, buffer_bytes=buffer_rows * 6
         ) as store:
             values = rng.integers(0, 65536, (rows, 3)).astype(np.uint16)
@@ -296,7 +295,7 @@ def test_shuffled_store_gives_every_record_once(tmp_path):
                 done += count
             assert len(store) == rows
             order = rng.permutation(rows).astype(np.uint32)
-            found = [records[selection] for records, selection in store.in_order(order)]
+            found = [instances[selection] for instances, selection in store.in_order(order)]
         assert np.array_equal(np.concatenate(found), values[order])
     assert list(tmp_path.iterdir()) == []
 

@@ -14,11 +14,11 @@ from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining import batches as input_pipeline
 from bert_clinical.pretraining.batches import Batches, PretrainingData
-from bert_clinical.tfrecords import files as tfrecord_io
 from bert_clinical.tfrecords import index as record_index
+from bert_clinical.tfrecords.schema import pretraining_features
 from data_prep.common.program import UserError
 from tests.golden_data import golden
-from tests.tfrecords.reading import framed
+from tests.tfrecord_files import framed
 
 CASED = "cased_128.tfrecord"
 
@@ -84,7 +84,7 @@ def test_decodes_what_tensorflow_does(tmp_path: Path) -> None:
     data = load([path], tmp_path, max_seq_length=128, max_predictions_per_seq=20)
     spec = {
         name: tf.io.FixedLenFeature([length], tf.as_dtype(dtype))
-        for name, (dtype, length) in tfrecord_io.pretraining_features(128, 20).items()
+        for name, (dtype, length) in pretraining_features(128, 20).items()
     }
     records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
     expected = tf.io.parse_example(records, spec)

@@ -63,6 +63,18 @@ def test_a_folder_of_ours_comes_back(tmp_path):
     assert_one_line_error(again, 1, "conversion.json", "pass --gelu=erf")
 
 
+def test_a_casing_that_the_vocabulary_contradicts_is_not_advised(tmp_path, capsys):
+    folder = tmp_path / "to"
+    to_transformers(golden("init"), folder, gelu="erf")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    result = run_here(capsys, MODULE, transformers_dir=folder, output_dir=tmp_path / "out")
+    assert_success(result)
+    assert "--do_lower_case=True" not in result.stdout + result.stderr
+    assert "hold capitals and can never be used; make its examples with --do_lower_case=False" in (
+        result.stderr
+    )
+
+
 def test_an_earlier_output_is_replaced_and_nothing_else(folder, tmp_path, capsys):
     flags = {"transformers_dir": folder, "output_dir": tmp_path / "out"}
     assert_success(run_here(capsys, MODULE, **flags))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
 from tests.golden_data import golden
 from tests.instances.test_maker import GOLDEN_RUNS
 from tests.running import (
@@ -23,7 +23,7 @@ from tests.running import (
     run_program,
     wait_until,
 )
-from tests.tfrecords.reading import read_examples, read_records
+from tests.tfrecord_files import read_examples, read_records
 
 MODULE = "bert_clinical.create_pretraining_data"
 PLANTED = "Zanzibarquux"
@@ -91,14 +91,14 @@ def test_globs_and_gzip_in_and_out(tmp_path):
         assert output.read_bytes()[:2] == b"\x1f\x8b"
         expected = read_examples(golden(output.name.removesuffix(".gz")))
         assert read_examples(output) == expected
-        assert tfrecord_io.read_sidecar(output)["outputs"] == [path.name for path in outputs]
+        assert read_sidecar(output)["outputs"] == [path.name for path in outputs]
 
 
 def test_sidecar_counts(tmp_path, small):
     output = tmp_path / "a.tfrecord"
     text = golden("part_a.txt")
     assert_success(run(input_file=text, output_file=output, masked_lm_prob=0.2, **small))
-    sidecar = tfrecord_io.read_sidecar(output)
+    sidecar = read_sidecar(output)
     flags = sidecar["flags"]
     assert {name: flags[name] for name in ("do_lower_case", "dupe_factor", "masked_lm_prob")} == {
         "do_lower_case": False, "dupe_factor": 2, "masked_lm_prob": 0.2,
@@ -242,6 +242,7 @@ def mistakes(folder):
         "missing vocabulary": ({"vocab_file": folder / "v.txt"}, 1, ["--vocab_file", "v.txt"]),
         "no [MASK]": ({"vocab_file": folder / "no_mask.txt"}, 1, ["no_mask.txt", "[MASK]"]),
         "vocabulary not UTF-8": ({"vocab_file": folder / "latin_vocab.txt"}, 1, ["line 2"]),
+        "wrong casing": ({"do_lower_case": "true"}, 1, ["276 of 995", "--do_lower_case=False"]),
         "text as vocabulary": ({"vocab_file": text}, 1, ["[CLS], [SEP], [MASK], [UNK]"]),
         "output is input": ({"output_file": text}, 1, ["is an input too"]),
         "output is vocabulary": ({"output_file": golden("vocab_cased.txt")}, 1, ["an input too"]),
@@ -278,6 +279,14 @@ def test_mistakes(tmp_path, capfd):
         assert names(tmp_path) == before, mistake
 
 
+def test_wrong_casing_on_purpose(tmp_path, capsys):
+    text, output = tmp_path / "text.txt", tmp_path / "a.tfrecord"
+    text.write_text("The patient is here .\nA second line .\n\nAnother note .\n")
+    flags = {"input_file": text, "output_file": output, "vocab_file": golden("vocab_cased.txt")}
+    assert_success(run_here(capsys, MODULE, "--nocheck_case", **flags))
+    assert read_sidecar(output)["flags"]["do_lower_case"]
+
+
 def test_no_word_of_the_text_is_shown(tmp_path, small):
     text = tmp_path / "text.txt"
     text.write_text(f"{PLANTED} was here .\nSo was {PLANTED}\n\n" * 30)
@@ -286,7 +295,7 @@ def test_no_word_of_the_text_is_shown(tmp_path, small):
     result = run(input_file=text, output_file=output, report_file=report, **small)
     assert_success(result)
     for shown in (result.stdout, result.stderr, report.read_text(),
-                  tfrecord_io.sidecar_path(output).read_text()):  # fmt: skip
+                  sidecar_path(output).read_text()):  # fmt: skip
         for part in (PLANTED, PLANTED.lower(), "Zanzibar", "was here"):
             assert part not in shown
 

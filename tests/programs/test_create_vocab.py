@@ -6,10 +6,11 @@ import unicodedata
 import pytest
 
 from bert_clinical import tokenization
-from bert_clinical.wordpieces.learning import SPECIAL_TOKENS, count_words, learn_vocabulary
+from bert_clinical.wordpieces.learning import count_words, learn_vocabulary
+from bert_clinical.wordpieces.vocabulary import SPECIAL_TOKENS
 from data_prep.common.program import UserError
 from tests.golden_data import golden
-from tests.running import assert_one_line_error, assert_success, run_program
+from tests.running import assert_one_line_error, assert_success, run_here, run_program
 
 MODULE = "bert_clinical.create_vocab"
 PLANTED = "Zanzibarquux"
@@ -128,6 +129,17 @@ def test_same_text_same_vocabulary_whatever_the_threads(text, tmp_path):
     assert [path.name for path in output.parent.iterdir()] == ["vocab.txt"]
     assert made[0].startswith(b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
     assert made[0].count(b"\n") == 2000
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_an_uncased_vocabulary_says_so(text, tmp_path, lower, capsys):
+    text.write_text(text.read_text().lower())
+    result = run_here(
+        capsys, MODULE, input_file=text, output_file=tmp_path / "v.txt", vocab_size=600,
+        do_lower_case=lower,
+    )  # fmt: skip
+    assert_success(result)
+    assert ("none of 595 entries holds a capital" in result.stderr) == (not lower)
 
 
 def test_mistakes(tmp_path):

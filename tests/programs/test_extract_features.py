@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pyarrow_parquet
 import pytest
 
-from bert_clinical import extract_features
+from bert_clinical.inference import extract
 from bert_clinical.inference import vector_files as feature_files
 from bert_clinical.inference import vectors as feature_extraction
 from bert_clinical.tokenization import FullTokenizer
@@ -21,6 +21,7 @@ from tests.conversion.test_convert import save_odd_model, to_transformers
 from tests.golden_data import golden
 from tests.running import assert_one_line_error, assert_success, run_here, run_program
 from tests.theirs import needs_transformers, theirs
+from tests.wordpieces.test_inputs import as_google_cuts
 
 pytestmark = needs_transformers
 
@@ -96,17 +97,6 @@ def batches_of(folder, texts) -> list[dict[str, np.ndarray]]:
     return [{n: np.array([answer[n][i]]) for n in names} for i in range(len(texts))]
 
 
-def as_google_cuts(a: list[str], b: list[str], max_seq_length: int) -> list[str]:
-    """Returns the sequence of two texts' WordPieces, cut one at a time as Google does."""
-    a, b = list(a), list(b)
-    if b:
-        while len(a) + len(b) > max_seq_length - 3:
-            (a if len(a) > len(b) else b).pop()
-    else:
-        a = a[: max_seq_length - 2]
-    return ["[CLS]", *a, "[SEP]", *b, *["[SEP]"] * bool(b)]
-
-
 def parts_of(line: str) -> tuple[str, str]:
     """Returns the two texts of a line, the second empty where there is one."""
     first, mark, second = line.strip().rpartition(" ||| ")
@@ -123,8 +113,8 @@ def test_json_lines_are_googles_and_values_those_of_transformers(lines, tmp_path
     assert not result.stderr
     assert "2 texts were longer than --max_seq_length=32" in result.stdout
     texts = list(read_lines(lines))
-    encoder = TextEncoder(model, 32)
-    windows = [encoder.cut(text)[0] for text in texts]
+    encoder = TextEncoder(model.tokenizer())
+    windows = [encoder.cut(text, 32)[0] for text in texts]
     tokenizer = FullTokenizer(MODEL["vocab_file"], do_lower_case=False)
     written = output.read_text("ascii").splitlines()
     assert len(written) == len(LINES)
@@ -144,14 +134,6 @@ def test_json_lines_are_googles_and_values_those_of_transformers(lines, tmp_path
             for layer in feature["layers"]:
                 expected = state[layer["index"], position]
                 assert np.abs(np.array(layer["values"]) - expected).max() < TOLERANCE
-
-
-def test_segment_ids_part_the_texts_of_a_pair(model):
-    encoder = TextEncoder(model, 32)
-    window, _ = encoder.cut(Text("0", "pain", "fever"))
-    ends = [i for i, piece in enumerate(window.input_ids) if model.tokens[piece] == "[SEP]"]
-    first, second = ends
-    assert list(window.segment_ids) == [0] * (first + 1) + [1] * (second - first)
 
 
 def test_numbers_are_rounded_as_google_rounds_them():
@@ -175,47 +157,6 @@ def test_numbers_are_rounded_as_google_rounds_them():
     assert feature_files.json_line(3, tokens, layers, values) == json.dumps(expected) + "\n"
 
 
-@pytest.mark.parametrize("length_a", [0, 1, 6, 7, 8, 13, 40])
-def test_pairs_are_cut_as_google_cuts_them(model, length_a):
-    for max_seq_length in (3, 4, 5, 9, 16, 17):
-        encoder = TextEncoder(model, max_seq_length)
-        for length_b in (0, 1, 5, 6, 7, 8, 29):
-            window, lost = encoder.cut(Text("0", "a " * length_a, "b " * length_b))
-            expected = as_google_cuts(["a"] * length_a, ["b"] * length_b, max_seq_length)
-            tokens = [model.tokens[piece] for piece in window.input_ids]
-            assert tokens == expected
-            assert lost == length_a + length_b - tokens.count("a") - tokens.count("b")
-
-
-@pytest.mark.parametrize("max_seq_length", [3, 4, 9, 16])
-def test_every_wordpiece_counts_once_where_it_stands_best(model, max_seq_length):
-    room = max_seq_length - 2
-    encoder = TextEncoder(model, max_seq_length)
-    words = [t for t in model.tokens if t.isalpha() and t.isascii()]
-    for length in (0, 1, room - 1, room, room + 1, 2 * room, 41):
-        chosen = words[:length]
-        ids = model.tokenizer().convert_tokens_to_ids(chosen)
-        for doc_stride in {1, max(room // 2, 1), room}:
-            windows = encoder.windows(Text("0", " ".join(chosen)), doc_stride)
-            counted = [piece for w in windows for piece in w.input_ids[w.first : w.end]]
-            cls, sep = windows[0].input_ids[0], windows[0].input_ids[-1]
-            assert counted == [cls, *ids, sep]
-            assert all(len(w.input_ids) == min(length, room) + 2 for w in windows)
-            best: dict[int, int] = {}
-            for window in windows:
-                for position, piece in enumerate(window.input_ids):
-                    distance = min(position, len(window.input_ids) - 1 - position)
-                    best[piece] = max(best.get(piece, 0), distance)
-            for number, window in enumerate(windows):
-                for position in range(window.first, window.end):
-                    first, last = number == 0, number == len(windows) - 1
-                    distance = min(position, len(window.input_ids) - 1 - position)
-                    middle = len(window.input_ids) / 2
-                    # At the text's own ends there is no neighbour to stand farther from.
-                    if not (first and position < middle) and not (last and position >= middle):
-                        assert distance >= best[window.input_ids[position]] - 1
-
-
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
 def test_vectors_of_notes_are_those_of_transformers(
@@ -233,9 +174,9 @@ def test_vectors_of_notes_are_those_of_transformers(
     with notes.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     expected = []
-    encoder = TextEncoder(model, 40)
+    encoder = TextEncoder(model.tokenizer())
     for row in rows:
-        windows = encoder.windows(Text("", row["TEXT"]), 13)
+        windows = encoder.windows(Text("", row["TEXT"]), 40, 13)
         states = hidden_states(folder, windows)
         parts = [
             state[:, :1] if pooling == "cls" else state[:, window.first : window.end]
@@ -369,7 +310,7 @@ def test_mistakes_are_one_line(lines, notes, folder, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["out.jsonl", "out.npy", "out.parquet"])
 def test_an_input_that_is_gone_the_second_time(lines, folder, tmp_path, capsys, monkeypatch, name):
     reads = iter([[Text("0", PLANTED), Text("1", PLANTED)], [Text("0", PLANTED)]])
-    monkeypatch.setattr(extract_features, "read_lines", lambda _: next(reads))
+    monkeypatch.setattr(extract, "read_lines", lambda _: next(reads))
     result = run_here(
         capsys, MODULE, model_dir=folder, input_file=lines, output_file=tmp_path / name,
         layers="-1", pooling=None if name == "out.jsonl" else "mean",

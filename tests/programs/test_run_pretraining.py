@@ -25,13 +25,14 @@ from bert_clinical import run_pretraining
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.errors import translated_errors
 from bert_clinical.pretraining.options import TrainingOptions
-from bert_clinical.tfrecords import files as tfrecord_io
+from bert_clinical.tfrecords.schema import pretraining_features
+from bert_clinical.tfrecords.sidecars import write_sidecar
 from bert_clinical.weights import checkpoint
 from data_prep.common import atomic_files, program
 from data_prep.common.program import UserError
 from tests.golden_data import golden
 from tests.running import ROOT, arguments, assert_one_line_error, assert_success
-from tests.tfrecords.reading import framed
+from tests.tfrecord_files import framed
 
 MODULE = "bert_clinical.run_pretraining"
 
@@ -108,7 +109,7 @@ def empty(folder: Path) -> dict[str, Any]:
 
 def with_sidecar(folder: Path, sidecar: dict[str, Any]) -> dict[str, Any]:
     path = Path(shutil.copy(golden("cased_128.tfrecord"), folder / "data.tfrecord"))
-    tfrecord_io.write_sidecar(path, sidecar)
+    write_sidecar(path, sidecar)
     return {"input_file": path}
 
 
@@ -277,7 +278,7 @@ def test_plan_trains_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
 def test_no_token_gets_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Records that hold a planted id and word, healthy and damaged: neither is ever shown."""
     planted_id, planted_word = 987654321, b"Xylophonectomy"
-    feature = tfrecord_io.pretraining_features(128, 20)
+    feature = pretraining_features(128, 20)
     values = {
         name: tf.train.Feature(float_list=tf.train.FloatList(value=[1.0] * length))
         if dtype == "float32"

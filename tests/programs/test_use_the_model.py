@@ -12,7 +12,7 @@ import pytest
 from bert_clinical.conversion.convert import convert_to_transformers
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.weights import checkpoint
-from bert_clinical.weights.transformers_tokenizer import read_vocabulary
+from bert_clinical.wordpieces.vocabulary import read_vocabulary
 from tests.golden_data import golden
 from tests.running import HANG_SECONDS
 

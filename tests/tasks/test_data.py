@@ -15,13 +15,13 @@ from bert_clinical.tasks.classification import ClassificationExample
 from bert_clinical.tasks.data import (
     NO_LABEL,
     Encoded,
-    TextEncoder,
     batch_of,
     find_data_file,
     training_order,
 )
 from bert_clinical.tasks.entities import Sentence
 from bert_clinical.tokenization import FullTokenizer
+from bert_clinical.wordpieces.inputs import TextEncoder
 from data_prep.common.program import UserError
 from tests.golden_data import golden
 

@@ -1,18 +1,18 @@
-"""TFRecord files: sidecars, and outputs that appear when complete."""
+"""TFRecord files that appear when they are complete."""
 
 import errno
 
 import pytest
 
-from bert_clinical.tfrecords import files as tfrecord_io
-from data_prep.common.program import UserError
-from tests.tfrecords.reading import framed, read_records
+from bert_clinical.tfrecords.files import open_outputs
+from bert_clinical.tfrecords.sidecars import read_sidecar, write_sidecar
+from tests.tfrecord_files import framed, read_records
 
 RECORDS = [b"", b"x", b"note " * 100]
 
 
 def write(path, records=RECORDS):
-    with tfrecord_io.open_outputs([path]) as (stream,):
+    with open_outputs([path]) as (stream,):
         for record in records:
             stream.write(framed(record))
     return path
@@ -30,25 +30,13 @@ def test_gzip_bytes_do_not_depend_on_name_or_time(tmp_path):
     assert write(tmp_path / "a.gz").read_bytes() == write(tmp_path / "b.gz").read_bytes()
 
 
-def test_sidecar(tmp_path):
-    path = tmp_path / "a.tfrecord"
-    assert tfrecord_io.read_sidecar(path) is None
-    tfrecord_io.write_sidecar(path, {"flags": {"max_seq_length": 128}})
-    assert tfrecord_io.read_sidecar(path) == {"flags": {"max_seq_length": 128}}
-    assert (tmp_path / "a.tfrecord.json").exists()
-    for text in ("[]", "{", "\xff"):
-        (tmp_path / "a.tfrecord.json").write_text(text, encoding="latin-1")
-        with pytest.raises(UserError, match=r"a\.tfrecord\.json: not a JSON object"):
-            tfrecord_io.read_sidecar(path)
-
-
 def test_failed_block_leaves_what_was_there(tmp_path):
     old = write(tmp_path / "a.tfrecord")
-    tfrecord_io.write_sidecar(old, {"kept": 1})
+    write_sidecar(old, {"kept": 1})
     before = old.read_bytes()
     with (
         pytest.raises(KeyboardInterrupt),
-        tfrecord_io.open_outputs([old, tmp_path / "b.tfrecord.gz"]) as streams,
+        open_outputs([old, tmp_path / "b.tfrecord.gz"]) as streams,
     ):
         streams[0].write(b"half")
         streams[1].write(b"half")
@@ -59,13 +47,13 @@ def test_failed_block_leaves_what_was_there(tmp_path):
 
 def test_new_file_loses_the_old_sidecar(tmp_path):
     path = write(tmp_path / "a.tfrecord")
-    tfrecord_io.write_sidecar(path, {"of": "the first"})
+    write_sidecar(path, {"of": "the first"})
     write(path, [b"second"])
-    assert tfrecord_io.read_sidecar(path) is None
+    assert read_sidecar(path) is None
 
 
 def test_failed_write_names_the_file(tmp_path):
     path = tmp_path / "a.tfrecord"
-    with pytest.raises(OSError, match="No space") as failure, tfrecord_io.open_outputs([path]):
+    with pytest.raises(OSError, match="No space") as failure, open_outputs([path]):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert failure.value.filename == str(path)

@@ -19,7 +19,7 @@ from bert_clinical.weights.pretrained import (
     load_from_transformers,
 )
 from bert_clinical.weights.safetensors_files import iterate_weights, read_shapes, write_weights
-from bert_clinical.weights.transformers_tokenizer import read_vocabulary
+from bert_clinical.wordpieces.vocabulary import read_vocabulary
 from data_prep.common.program import UserError
 from tests.golden_data import golden
 
@@ -97,7 +97,14 @@ def test_casing_must_fit(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match="does not say whether"):
         load_from_transformers(folder)
-    assert load_from_transformers(folder, do_lower_case=True).do_lower_case
+    assert not load_from_transformers(folder, do_lower_case=False).do_lower_case
+    with pytest.raises(UserError, match="--do_lower_case is true"):
+        load_from_transformers(folder, do_lower_case=True)
+    assert load_from_transformers(folder, do_lower_case=True, check_case=False).do_lower_case
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    with pytest.raises(UserError, match=r"276 of 995 .* correct do_lower_case in tokenizer_config"):
+        load_from_transformers(folder)
+    assert load_from_transformers(folder, check_case=False).do_lower_case
 
 
 def test_a_folder_without_pooler_or_heads(folder: Path) -> None:

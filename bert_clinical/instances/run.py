@@ -1,0 +1,129 @@
+"""Makes examples as `create_pretraining_data` does: outputs checked, files or shards, a report."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bert_clinical.instances.report import write_report
+from bert_clinical.instances.settings import InstanceSettings
+from bert_clinical.instances.shards import make_shards, plan_shards
+from bert_clinical.instances.writer import ExampleWriter, summary
+from bert_clinical.wordpieces.vocabulary import require_usable_vocab
+from data_prep.common.program import UserError
+
+_log = logging.getLogger(__name__)
+
+
+def create_pretraining_data(
+    *,
+    input_files: Sequence[Path],
+    output_files: Sequence[Path] = (),
+    output_dir: str | os.PathLike[str] | None = None,
+    vocab_file: str | os.PathLike[str],
+    do_lower_case: bool,
+    settings: InstanceSettings,
+    num_workers: int = 1,
+    buffer_bytes: int = 256 << 20,
+    stats_only: bool = False,
+    report_file: str | os.PathLike[str] | None = None,
+    check_case: bool = True,
+) -> list[dict[str, Any]]:
+    """Makes examples as the program does.
+
+    Args:
+      input_files: text, a sentence a line, a blank line between documents.
+      output_files: filled in turn; or
+      output_dir: for a shard for each input file.
+      vocab_file: WordPiece vocabulary.
+      do_lower_case: whether it is an uncased one.
+      settings: how examples are cut and masked.
+      num_workers: processes for `output_dir`.
+      buffer_bytes: examples beyond this size wait on disk, for each process.
+      stats_only: writes no examples.
+      report_file: an HTML page about the data.
+      check_case: refuse a casing that the vocabulary contradicts.
+
+    Returns:
+      The description of each shard, as it stands in the sidecars.
+
+    Raises:
+      UserError: an input or the vocabulary cannot be used, or an output would overwrite one.
+    """
+    shards = [] if output_dir is None else plan_shards(input_files, output_dir)
+    outputs = [*output_files, *(shard.output_file for shard in shards)]
+    if report_file is not None:
+        outputs.append(Path(report_file))
+    _require_distinct(outputs, [*input_files, Path(vocab_file)])
+    require_usable_vocab(vocab_file, do_lower_case, check_case=check_case)
+    if not stats_only or report_file is not None:
+        _prepare_folders([outputs[-1]] if stats_only else outputs)
+    if shards and not stats_only:
+        descriptions = make_shards(
+            shards=shards,
+            vocab_file=vocab_file,
+            do_lower_case=do_lower_case,
+            settings=settings,
+            buffer_bytes=buffer_bytes,
+            num_workers=num_workers,
+        )
+    else:
+        writer = ExampleWriter(
+            vocab_file=vocab_file,
+            do_lower_case=do_lower_case,
+            settings=settings,
+            buffer_bytes=buffer_bytes,
+        )
+        groups = [[shard.input_file] for shard in shards] or [list(input_files)]
+        descriptions = [
+            writer.write(input_files=group, output_files=[] if stats_only else output_files)
+            for group in groups
+        ]
+    places = [] if stats_only else [output_dir] if output_dir is not None else output_files
+    tell(descriptions, places, report_file)
+    return descriptions
+
+
+def tell(
+    descriptions: Sequence[Mapping[str, Any]],
+    places: Iterable[str | os.PathLike[str]],
+    report_file: str | os.PathLike[str] | None,
+) -> None:
+    """Says what was made and writes the report.
+
+    Args:
+      descriptions: of the shards, as in their sidecars.
+      places: files or folders of the examples.
+      report_file: an HTML page about the data; None for none.
+    """
+    for description in descriptions:
+        _log.info("%s:", ", ".join(Path(entry["path"]).name for entry in description["inputs"]))
+        for line in summary(description):
+            _log.info("  %s", line)
+    if report_file is not None:
+        write_report(report_file, descriptions)
+        _log.info("Report: %s", report_file)
+    for path in places:
+        _log.info("Examples: %s", path)
+
+
+def _require_distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    taken = {path.resolve(): "an input" for path in inputs}
+    for path in outputs:
+        place = path.resolve()
+        if place in taken:
+            raise UserError(f"{path}: is {taken[place]} too; choose another output")
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; the name of a file was expected")
+        taken[place] = "another output"
+
+
+def _prepare_folders(outputs: Sequence[Path]) -> None:
+    for path in outputs:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(f"{error.filename}: is a file; a folder was expected") from None
