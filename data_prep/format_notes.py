@@ -237,6 +237,7 @@ def format_notes(
         described = settings.described(inputs, settings.versions(workers.description))
         earlier = manifest.find_earlier(beam_files.Folder(str(output_dir)), described)
         if earlier is manifest.Earlier.COMPLETE:
+            work_shards.remove_unfinished(output_dir)
             _log.info("%s is complete already, made with these flags; nothing to do", output_dir)
             return
         survey = Survey(skip_bad_rows=settings.skip_bad_rows)

@@ -77,7 +77,7 @@ def make_shards(
     """Makes the shards that are missing, each as if its input file were the only one.
 
     Args:
-      shards: what to make; the folder of the output exists.
+      shards: what to make, at least one, all in one folder, which exists.
       vocab_file: WordPiece vocabulary.
       do_lower_case: whether it is an uncased one.
       settings: how examples are cut and masked.
@@ -88,9 +88,21 @@ def make_shards(
       The shards' sidecars.
 
     Raises:
-      UserError: a shard that exists was made otherwise, or a shard could not be made; those
-        that could are kept.
+      UserError: a shard that exists was made otherwise, another program makes shards in the same
+        folder, or a shard could not be made; those that could are kept.
     """
+    with atomic_files.held(shards[0].output_file.parent, "create_pretraining_data"):
+        return _make_missing(shards, vocab_file, do_lower_case, settings, buffer_bytes, num_workers)
+
+
+def _make_missing(
+    shards: Sequence[Shard],
+    vocab_file: str | os.PathLike[str],
+    do_lower_case: bool,
+    settings: InstanceSettings,
+    buffer_bytes: int,
+    num_workers: int,
+) -> list[dict[str, Any]]:
     wanted = signature(vocab_file, do_lower_case, settings)
     descriptions = {shard: _finished(shard, wanted) for shard in shards}
     missing = [shard for shard in shards if descriptions[shard] is None]
@@ -189,7 +201,7 @@ def _nothing_partial(shards: Sequence[Shard]) -> Iterator[None]:
     finally:
         for shard in shards:
             for path in (shard.output_file, sidecar_path(shard.output_file)):
-                atomic_files.partial_path(path).unlink(missing_ok=True)
+                atomic_files.remove_leftovers(path)
 
 
 class _ShardMaker:

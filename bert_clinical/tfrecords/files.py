@@ -25,30 +25,21 @@ def open_outputs(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[IO[by
     Args:
       paths: the final names; their folders must exist.
     """
-    partials = [atomic_files.partial_path(path) for path in paths]
-    files: list[IO[bytes]] = []
-    streams: list[IO[bytes]] = []
-    try:
-        with contextlib.ExitStack() as stack:
-            for path, partial in zip(paths, partials, strict=True):
-                files.append(stack.enter_context(partial.open("wb")))
-                streams.append(_compressing(files[-1]) if _is_gzip(path) else files[-1])
-            yield streams
-            for stream, file in zip(streams, files, strict=True):
-                if stream is not file:
-                    stream.close()
-                file.flush()
-                os.fsync(file.fileno())
-        for path in paths:
-            sidecar_path(path).unlink(missing_ok=True)
-            atomic_files.commit(path)
-    except BaseException as error:
-        for partial in partials[: len(files)]:
-            partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            # A failed write does not say which file it was.
-            raise OSError(error.errno, error.strerror, os.fspath(paths[0])) from None
-        raise
+    with contextlib.ExitStack() as stack:
+        if paths:
+            stack.enter_context(atomic_files.naming(paths[0]))
+        files = [stack.enter_context(atomic_files.PartialFile(path)) for path in paths]
+        streams = [
+            _compressing(file.stream) if _is_gzip(file.path) else file.stream for file in files
+        ]
+        yield streams
+        for file, stream in zip(files, streams, strict=True):
+            if stream is not file.stream:
+                stream.close()
+            file.finish()
+        for file in files:
+            sidecar_path(file.path).unlink(missing_ok=True)
+            file.commit()
 
 
 def _is_gzip(path: str | os.PathLike[str]) -> bool:

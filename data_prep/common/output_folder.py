@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.common.atomic_files import PARTIAL_SUFFIX
+from data_prep.common import atomic_files
 from data_prep.common.program import UserError
 
 RECORD_FILE = "conversion.json"
 """Says which program made the folder, of what, and which files are its own."""
 
-_IN_PROGRESS = ".in_progress"
+_REPLACED_SUFFIX = ".replaced"
 
 
 def require_replaceable(path: Path, program: str) -> None:
@@ -38,7 +37,8 @@ def require_replaceable(path: Path, program: str) -> None:
             f"--output_dir: {path} already holds {len(present)} file(s) that are no output of "
             f"{program}; choose a new folder or an empty one"
         )
-    foreign = sorted(present - set(record.get("files", [])) - {RECORD_FILE})
+    own = {RECORD_FILE, *record.get("files", [])}
+    foreign = sorted(name for name in present - own if not atomic_files.is_leftover_of(name, own))
     if foreign:
         raise UserError(
             f"--output_dir: {path} also holds {foreign[0]}, which {program} did not write and "
@@ -57,62 +57,47 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def complete_folder(path: Path, program: str, record: dict[str, Any]) -> Iterator[Path]:
-    """Yields `<path>.partial` to be filled, and moves it to `path` when the block ends well.
+    """Yields a folder to be filled, and moves it to `path` when the block ends well.
 
-    What `require_replaceable` allows at `path` is replaced only then. After an exception the
-    partial folder is removed and `path` is as it was.
+    What `require_replaceable` allows at `path` is replaced only then. After an exception the new
+    folder is removed and `path` is as it was. After a kill the next run puts in order what it
+    finds.
 
     Args:
       path: the final name; folders above it are made.
       program: the name under which the folder can be replaced by a later run.
       record: what else `conversion.json` is to say; the caller may add to it inside the block.
+
+    Raises:
+      UserError: `path` holds what is not the program's, or another program is writing it.
     """
-    path = path.absolute()
-    require_replaceable(path, program)
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    if partial.exists():
-        if not (partial / _IN_PROGRESS).is_file():
-            raise UserError(f"--output_dir: {partial} is in the way; move it elsewhere")
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    try:
-        (partial / _IN_PROGRESS).touch()
+    # A link stays, and what it leads to is replaced.
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_files.partial_folder(path) as partial:
+        _settle(path)
+        require_replaceable(path, program)
         yield partial
-        files = sorted(entry.name for entry in partial.iterdir() if entry.name != _IN_PROGRESS)
+        files = sorted(entry.name for entry in partial.iterdir())
         text = json.dumps({"program": program, **record, "files": files}, indent=2)
         (partial / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
         for entry in partial.rglob("*"):
-            _sync(entry)
-        (partial / _IN_PROGRESS).unlink()
-        _sync(partial)
-        _replace(partial, path)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and error.filename is None:
-            # A failed write does not say where it was.
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        raise
+            atomic_files.sync(entry)
+        atomic_files.sync(partial)
+        if path.exists() and any(path.iterdir()):
+            # A folder with files cannot be replaced in one step: the old one is kept aside.
+            atomic_files.replace(path, atomic_files.unique_name(path, _REPLACED_SUFFIX))
+        atomic_files.replace(partial, path)
+        _settle(path)
 
 
-def _replace(new: Path, path: Path) -> None:
-    """Moves a folder to a name where an older one may stand."""
-    if not path.exists():
-        new.replace(path)
-    elif not any(path.iterdir()):
-        path.rmdir()
-        new.replace(path)
-    else:
-        # Folders cannot be exchanged in one step; the old one is kept until the new one stands.
-        old = path.with_name(f"{path.name}.replaced-{os.getpid()}")
-        path.replace(old)
-        new.replace(path)
-        shutil.rmtree(old)
-    _sync(path.parent)
+def _settle(path: Path) -> None:
+    """Removes the folders that `path` has replaced; puts one back if nothing stands in its place.
 
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    To be called only by who holds a partial folder of `path`.
+    """
+    for old in atomic_files.unique_names(path, _REPLACED_SUFFIX):
+        if path.exists():
+            shutil.rmtree(old)
+        else:
+            atomic_files.replace(old, path)

@@ -1,12 +1,14 @@
 """Processes that each build something costly once and then work through batches.
 
-A worker that dies or fails ends the run with an error that names its batch. Workers write no files:
-whatever happens to them, nothing half-written stays behind.
+A worker that dies or fails ends the run with an error that names its batch. A program that dies,
+even by SIGKILL, takes its workers with it, so none goes on writing beside the next run.
 """
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +23,7 @@ Result = TypeVar("Result")
 
 _SECONDS_TO_END = 5.0
 _START = "its start"
+_PR_SET_PDEATHSIG = 1
 
 
 class _Worker(NamedTuple):
@@ -31,7 +34,8 @@ class _Worker(NamedTuple):
 class Workers(Generic[Batch, Result]):
     """A number of workers; a context manager, at whose end they end.
 
-    One worker works in this process; more are spawned.
+    One worker works in this process; more are spawned. They end with the thread that makes this
+    object, too.
 
     Args:
       make_worker: builds what turns a batch into a result, in the worker; can be pickled.
@@ -58,7 +62,10 @@ class Workers(Generic[Batch, Result]):
             for number in range(num_workers):
                 ours, theirs = context.Pipe()
                 process = context.Process(
-                    target=_serve, args=(make_worker, theirs), name=f"worker {number}", daemon=True
+                    target=_serve,
+                    args=(make_worker, theirs, os.getpid()),
+                    name=f"worker {number}",
+                    daemon=True,
                 )
                 process.start()
                 theirs.close()
@@ -146,7 +153,29 @@ def _death(worker: _Worker, name: str) -> UserError:
     )
 
 
-def _serve(make_worker: Callable[[], Callable[[Any], Any]], pipe: Connection) -> None:
+def end_with(parent: int) -> None:
+    """Lets the kernel kill this process as soon as its parent has ended, however it ended.
+
+    A pipe that closes would be noticed only between two batches, or by a thread that waits for the
+    interpreter while compiled code runs.
+
+    Args:
+      parent: its process number; if it has ended already, this process ends here.
+
+    Raises:
+      OSError: the kernel refuses.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    # The parent may have ended before the call above; then somebody else is the parent now.
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _serve(make_worker: Callable[[], Callable[[Any], Any]], pipe: Connection, parent: int) -> None:
+    end_with(parent)
     # Ctrl-C reaches the whole group; the parent is the one to answer it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")

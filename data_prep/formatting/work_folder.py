@@ -7,10 +7,8 @@ A run that was killed finds the work shards that were done and makes only the ot
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +32,7 @@ _BUFFERED_CHARACTERS = 32 * 1024 * 1024
 
 _SETTINGS = "settings.json"
 _ASSEMBLING = "assembling"
+_TEXT = "text"
 
 
 class WorkShard(NamedTuple):
@@ -112,7 +111,9 @@ class WorkFolder:
                 f"give the same flags to go on, remove {self.path}, or choose another --output_dir",
             )
         else:
-            self.path.mkdir(exist_ok=True)
+            # Whatever a killed run made before its settings, or had still to remove after them.
+            remove_unfinished(output_dir)
+            self.path.mkdir()
             atomic_files.write_json(settings_file, settings)
         self._done = {
             int(file.name.split("-")[1]): file for file in self.path.glob("shard-*.jsonl")
@@ -146,7 +147,7 @@ class WorkFolder:
     def write(self, shard: WorkShard, content: bytes) -> None:
         """Keeps what a work shard became."""
         path = self._file(shard)
-        with _naming(path), atomic_files.atomic_write(path) as stream:
+        with atomic_files.atomic_write(path) as stream:
             stream.write(content)
         self._done[shard.number] = path
 
@@ -163,7 +164,7 @@ class WorkFolder:
           The files that stand there now, by name, and the counts of the whole.
         """
         statistics = TextStatistics()
-        with _TextFiles(self._output_dir) as files:
+        with _TextFiles(self.path / _TEXT, self._output_dir) as files:
             for number in sorted(self._done):
                 with self._done[number].open(encoding="utf-8", newline="\n") as lines:
                     statistics.add(TextStatistics.from_json(json.loads(next(lines))))
@@ -175,14 +176,34 @@ class WorkFolder:
 
     def remove(self) -> None:
         """Removes the folder; to be called when the output is complete."""
-        shutil.rmtree(self.path)
+        remove_unfinished(self._output_dir)
+
+
+def remove_unfinished(output_dir: Path) -> None:
+    """Removes the work folder that lies in an output folder, if there is one.
+
+    The caller holds the output folder.
+    """
+    path = output_dir / FOLDER_NAME
+    if not path.exists():
+        return
+    # First, so that what a kill leaves of the rest is taken for no run's.
+    (path / _SETTINGS).unlink(missing_ok=True)
+    atomic_files.sync(path)
+    shutil.rmtree(path)
 
 
 class _TextFiles:
-    """Text files that grow side by side, however many, with one of them open at a time."""
+    """Text files that grow side by side, however many, with one of them open at a time.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+      unfinished: a folder for them until they are complete, in the same file system.
+      finished: the folder in which they appear then.
+    """
+
+    def __init__(self, unfinished: Path, finished: Path) -> None:
+        self._unfinished = unfinished
+        self._finished = finished
         self._names: dict[str, list[str]] = {}
         self._pending: dict[str, list[str]] = {}
         self._pending_characters = 0
@@ -205,9 +226,9 @@ class _TextFiles:
 
     def _flush(self) -> None:
         for name, documents in self._pending.items():
-            partial = atomic_files.partial_path(self._folder / name)
             content = "".join(documents).encode()
-            with _naming(partial), partial.open("ab" if name in self._hashes else "wb") as stream:
+            path = self._unfinished / name
+            with atomic_files.naming(path), path.open("ab") as stream:
                 stream.write(content)
             self._hashes.setdefault(name, hashlib.sha256()).update(content)
             self._sizes[name] += len(content)
@@ -217,22 +238,22 @@ class _TextFiles:
     def commit(self) -> list[TextFile]:
         self._flush()
         for name in self._hashes:
-            partial = atomic_files.partial_path(self._folder / name)
-            with _naming(partial), partial.open("rb+") as stream:
-                os.fsync(stream.fileno())
+            atomic_files.sync(self._unfinished / name)
         for name in self._hashes:
-            atomic_files.commit(self._folder / name)
+            atomic_files.replace(self._unfinished / name, self._finished / name)
         return [
             TextFile(name, self._notes[name], self._sizes[name], self._hashes[name].hexdigest())
             for name in sorted(self._hashes)
         ]
 
     def __enter__(self) -> _TextFiles:
+        if self._unfinished.exists():
+            shutil.rmtree(self._unfinished)
+        self._unfinished.mkdir()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for name in self._pending:
-            atomic_files.partial_path(self._folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self._unfinished)
 
 
 def require_same_settings(
@@ -287,17 +308,6 @@ def make_folder(output_dir: Path) -> None:
         raise UserError(
             f"--output_dir: {output_dir} is a file or lies below one; a folder was expected"
         ) from None
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    # A failed write, unlike a failed open, does not say which file it was.
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        raise
 
 
 def _digest(notes: Sequence[NoteToFormat]) -> str:

@@ -23,7 +23,9 @@ _TIGHT_BULLET = re.compile(r"[-*~](?=\w)")
 _LABORATORY_LINE = re.compile(r"(?:\[\*\*[^*]*\*\*\]|___)\s+\d{1,2}:\d\d|\d{1,2}:\d\d\s?[AP]M\b")
 _TITLED_LINE = re.compile(r"[A-Z][A-Za-z0-9 /()&-]{0,40}:(?=\s|\Z)|[A-Z][a-z]+ - ")
 _LOWER_CASE_TITLE = re.compile(r"([a-z][a-z0-9/&]{0,20})(?: [a-z/&]{1,15}){0,2}:(?=\s|\Z)")
-_DOSE_LINE = re.compile(r"[a-z-]+ (?:[a-z]+ )?\d+(?:\.\d+)? ?(?:mg|mcg|g|gm|units?|meq|mEq|ml|tabs?)\b")
+_DOSE_LINE = re.compile(
+    r"[a-z-]+ (?:[a-z]+ )?\d+(?:\.\d+)? ?(?:mg|mcg|g|gm|units?|meq|mEq|ml|tabs?)\b"
+)
 _HALF_OF_DAY = re.compile(r"[AaPp]\.?[Mm]\b")
 _ENDS_IN_TIME = re.compile(r"(?:\d|\b(?:in|the|this|every|each))\Z")
 _ANSWER = re.compile(r"[:?] ?no\Z")
@@ -65,7 +67,9 @@ def ends_at_line(text: str, start: int, line_start: int, line: str, end: int) ->
     if _TITLED_LINE.match(text, end):
         return True
     if _begins_item(text, start, end):
-        return not goes_on and (is_short or line[-1:] in ".:;?!" or _begins_item(text, start, start))
+        return not goes_on and (
+            is_short or line[-1:] in ".:;?!" or _begins_item(text, start, start)
+        )
     if _TIGHT_BULLET.match(text, end) and not goes_on:
         return is_short or line[-1:] in ".:;?!" or _is_one_of_many(text, start, end)
     title = _LOWER_CASE_TITLE.match(text, end)

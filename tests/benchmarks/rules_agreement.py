@@ -53,7 +53,10 @@ def main() -> None:
     with path.open(newline="") as stream:
         texts = [row["TEXT"] for row in csv.DictReader(stream)]
     sections = [section for text in texts for section in split_sections(text)]
-    splitters = {"the model": load_splitter("spacy", model), "the rules": load_splitter("rules", "")}
+    splitters = {
+        "the model": load_splitter("spacy", model),
+        "the rules": load_splitter("rules", ""),
+    }
     print("boundaries set by hand in hard clinical text")
     for name, splitter in splitters.items():
         found = agreement(splitter)

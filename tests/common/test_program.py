@@ -186,7 +186,7 @@ def test_help_into_a_pipe_that_nobody_reads_is_quiet() -> None:
 def test_a_terminated_program_tidies_up(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
-        "from data_prep import atomic_files, program\n"
+        "from data_prep.common import atomic_files, program\n"
         "def main(values):\n"
         "    with atomic_files.atomic_write(sys.argv[1], 'w') as stream:\n"
         "        stream.write('half')\n"

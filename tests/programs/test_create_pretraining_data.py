@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
+from tests import full_disk
 from tests.golden_data import golden
 from tests.instances.test_maker import GOLDEN_RUNS
 from tests.running import (
@@ -39,6 +40,13 @@ def start(**flags):
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
+
+
+def workers_of(process):
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [
+        int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 def names(folder):
@@ -315,10 +323,10 @@ def test_report_by_shard(vocab, charts, tmp_path, shards, small):
     assert names(tmp_path) == ["sub"]
 
 
-def test_full_disk_is_one_line(tmp_path, small):
-    # Whatever is written to /dev/full finds no space left.
-    (tmp_path / "a.tfrecord.partial").symlink_to("/dev/full")
-    result = run(input_file=golden("part_a.txt"), output_file=tmp_path / "a.tfrecord", **small)
+def test_full_disk_is_one_line(tmp_path, small, capsys, monkeypatch):
+    monkeypatch.setattr(os, "fdopen", full_disk.fdopen("a.tfrecord"))
+    flags = {"input_file": golden("part_a.txt"), "output_file": tmp_path / "a.tfrecord"}
+    result = run_here(capsys, MODULE, **flags, **small)
     assert_one_line_error(result, 1, "a.tfrecord", "No space left on device", "free some space")
     assert list(tmp_path.iterdir()) == []
 
@@ -346,7 +354,7 @@ def test_interrupt_leaves_nothing(workers, tmp_path, shards, small):
     if workers is None:
         output = {"output_file": tmp_path / "part-1.tfrecord"}
     process = start(**busy_flags(shards, output, small))
-    wait_until((tmp_path / "part-1.tfrecord.partial").exists, process)
+    wait_until(lambda: list(tmp_path.glob("part-1.tfrecord.*.partial")), process)
     os.killpg(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130, stderr
@@ -375,16 +383,45 @@ def test_killed_and_started_again(tmp_path, shards, small):
         assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
 
 
+def test_killed_alone_it_takes_its_workers_with_it(tmp_path, shards, small):
+    two = {"input_file": f"{shards}/part-1.txt,{shards}/part-3.txt", **small, "dupe_factor": 600}
+    assert_success(run(**two, output_dir=tmp_path / "whole"))
+    folder = tmp_path / "killed"
+    process = start(**two, output_dir=folder, num_workers=2)
+    wait_until(lambda: len(list(folder.glob("*.partial"))) == 2, process)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    os.kill(process.pid, signal.SIGKILL)
+    assert_success(run(**two, output_dir=folder, num_workers=2))
+    for pid in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    process.communicate(timeout=60)
+    assert names(folder) == names(tmp_path / "whole")
+    for path in folder.iterdir():
+        assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["output_dir", "output_file"])
+def test_two_programs_do_not_make_the_same_output(kind, tmp_path, shards, small):
+    output = {
+        "output_dir": {"output_dir": tmp_path, "num_workers": 2},
+        "output_file": {"output_file": tmp_path / "part-1.tfrecord"},
+    }[kind]
+    process = start(**busy_flags(shards, output, small))
+    wait_until(lambda: list(tmp_path.glob("part-1.tfrecord.*.partial")), process)
+    result = run(**busy_flags(shards, output, small))
+    assert_one_line_error(result, 1, str(tmp_path), "another", "wait for its end")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
 def test_worker_that_dies_is_named(tmp_path, shards, small):
     two = f"{shards}/part-1.txt,{shards}/part-3.txt"
     flags = busy_flags(shards, {"output_dir": tmp_path, "num_workers": 2}, small)
     process = start(**{**flags, "input_file": two})
     wait_until(lambda: len(list(tmp_path.glob("*.partial"))) == 2, process)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [
-        pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    os.kill(int(workers[0]), signal.SIGKILL)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
     _, stderr = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert len(stderr.splitlines()) == 1, stderr

@@ -1,6 +1,7 @@
 """create_vocab: entries that can occur, the same each time, mistakes."""
 
 import gzip
+import os
 import unicodedata
 
 import pytest
@@ -9,6 +10,7 @@ from bert_clinical import tokenization
 from bert_clinical.wordpieces.learning import count_words, learn_vocabulary
 from bert_clinical.wordpieces.vocabulary import SPECIAL_TOKENS
 from data_prep.common.program import UserError
+from tests import full_disk
 from tests.golden_data import golden
 from tests.running import assert_one_line_error, assert_success, run_here, run_program
 
@@ -148,7 +150,6 @@ def test_mistakes(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "latin.txt").write_bytes(f"one\n{PLANTED} \xe9\n".encode("latin-1"))
     (tmp_path / "plain.gz").write_text(PLANTED)
-    (tmp_path / "full.txt.partial").symlink_to("/dev/full")
     table = [
         ({"input_file": None}, 2, ["input_file"]),
         ({"output_file": None}, 2, ["output_file"]),
@@ -167,15 +168,24 @@ def test_mistakes(tmp_path):
         ({"output_file": text}, 1, ["is an input too"]),
         ({"output_file": tmp_path}, 1, ["is a folder"]),
         ({"output_file": text / "vocab.txt"}, 1, ["is a file"]),
-        ({"output_file": tmp_path / "full.txt"}, 1, ["No space left on device"]),
     ]
-    names = {path.name for path in tmp_path.iterdir()} - {"full.txt.partial"}
+    names = {path.name for path in tmp_path.iterdir()}
     for flags, status, fragments in table:
         good = {"input_file": text, "output_file": tmp_path / "vocab.txt", "vocab_size": 100}
         result = run_program(MODULE, **{**good, **flags})
         assert_one_line_error(result, status, *fragments)
         assert PLANTED.lower() not in (result.stdout + result.stderr).lower()
-        assert {path.name for path in tmp_path.iterdir()} - {"full.txt.partial"} == names
+        assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text(f"{PLANTED} is here . " * 5)
+    monkeypatch.setattr(os, "fdopen", full_disk.fdopen("vocab.txt"))
+    flags = {"input_file": text, "output_file": tmp_path / "vocab.txt", "vocab_size": 100}
+    result = run_here(capsys, MODULE, **flags)
+    assert_one_line_error(result, 1, "vocab.txt: No space left on device")
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
 
 
 def test_a_vocabulary_serves_create_pretraining_data(text, tmp_path):

@@ -36,7 +36,8 @@ from tests.running import (
 # Work shards of two notes, so that a few notes make many of them.
 SMALL_SHARDS = """
 import sys
-from data_prep import format_notes, work_shards
+from data_prep import format_notes
+from data_prep.formatting import work_folder as work_shards
 work_shards._NOTES_PER_SHARD = 2
 {more}
 if __name__ == "__main__":
@@ -70,17 +71,17 @@ def test_killed_at_any_time_it_goes_on_and_makes_the_same(tmp_path: Path) -> Non
     out = tmp_path / "out"
     kills = 0
     for writes in (0, 3, 9, 2):
-        # The process kills itself while a file lies half-written under its partial name.
+        # The process kills itself while a file lies complete under its partial name.
         path = script(
             tmp_path,
             "import os, signal\n"
-            "from data_prep import atomic_files\n"
-            "real, count = atomic_files.commit, iter(range(1000))\n"
-            "def commit(path):\n"
+            "from data_prep.common import atomic_files\n"
+            "real, count = atomic_files.replace, iter(range(1000))\n"
+            "def replace(source, target):\n"
             f"    if next(count) == {writes}:\n"
             "        os.kill(os.getpid(), signal.SIGKILL)\n"
-            "    real(path)\n"
-            "atomic_files.commit = commit\n",
+            "    real(source, target)\n"
+            "atomic_files.replace = replace\n",
         )
         result = run_script(path, output_dir=out, num_workers=1 + kills % 2, **flags)
         kills += result.returncode == -signal.SIGKILL
@@ -95,13 +96,13 @@ def test_killed_at_any_time_it_goes_on_and_makes_the_same(tmp_path: Path) -> Non
     path = script(
         tmp_path,
         "import os, signal\n"
-        "from data_prep import atomic_files\n"
-        "real = atomic_files.commit\n"
-        "def commit(path):\n"
-        "    real(path)\n"
-        "    if path.name.startswith('nursing_other'):\n"
+        "from data_prep.common import atomic_files\n"
+        "real = atomic_files.replace\n"
+        "def replace(source, target):\n"
+        "    real(source, target)\n"
+        "    if target.name.startswith('nursing_other'):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "atomic_files.commit = commit\n",
+        "atomic_files.replace = replace\n",
     )
     result = run_script(path, output_dir=out, **flags)
     assert result.returncode == -signal.SIGKILL
@@ -138,8 +139,7 @@ def test_unfinished_work_of_other_flags_is_refused(tmp_path: Path, capfd) -> Non
     source = write_notes(tmp_path / "n.csv", made_up_notes(8))
     path = script(
         tmp_path,
-        "import os\nfrom data_prep import work_shards\n"
-        "work_shards.WorkFolder.assemble = lambda *_: os._exit(9)\n",
+        "import os\nwork_shards.WorkFolder.assemble = lambda *_: os._exit(9)\n",
     )
     flags = {"input_file": source, "output_dir": tmp_path / "out", "category": "all", **RULES}
     assert run_script(path, **flags).returncode == 9
@@ -202,15 +202,7 @@ def test_disk_full_is_one_line(tmp_path: Path) -> None:
     source = write_notes(tmp_path / "n.csv", made_up_notes(6))
     path = script(
         tmp_path,
-        "from pathlib import Path\n"
-        "from data_prep import atomic_files\n"
-        "def full(path):\n"
-        "    partial = Path(str(path) + '.partial')\n"
-        "    if path.name.endswith('jsonl'):\n"
-        "        partial.unlink(missing_ok=True)\n"
-        "        partial.symlink_to('/dev/full')\n"
-        "    return partial\n"
-        "atomic_files.partial_path = full\n",
+        "import os\nfrom tests import full_disk\nos.fdopen = full_disk.fdopen('shard-')\n",
     )
     out = tmp_path / "out"
     result = run_script(path, input_file=source, output_dir=out, category="all", **RULES)
