@@ -41,6 +41,7 @@ setup(
         "absl-py>=2.1",
         "datasketch>=1.6",
         "google-crc32c>=1.5",
+        "grpcio>=1.60",
         "ml-dtypes>=0.5",
         "matplotlib>=3.8",
         "numba>=0.61",

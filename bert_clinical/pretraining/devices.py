@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.pretraining.worker_cluster import WorkerCluster
 from data_prep.common.program import UserError
 
 
@@ -26,42 +26,32 @@ def memory() -> tuple[float, str]:
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), "this machine's memory"
 
 
-def strategy() -> tf.distribute.Strategy | None:
-    """Returns how several devices work together: all workers of `TF_CONFIG`, or all GPUs here.
+def strategy(cluster: WorkerCluster | None) -> tf.distribute.Strategy | None:
+    """Returns how several devices work together: those of all workers, or all GPUs here.
 
     Must be called before anything is computed. None for a single device.
 
+    Args:
+      cluster: the workers of `TF_CONFIG`, who are awaited; None for a process alone.
+
     Raises:
-      UserError: `TF_CONFIG` is no JSON object.
+      UserError: this worker's port is taken.
     """
-    text = os.environ.get("TF_CONFIG")
-    if text == "":
-        # TensorFlow would take it for broken JSON.
-        del os.environ["TF_CONFIG"]
-    if text:
-        try:
-            workers = json.loads(text).get("cluster", {}).get("worker", [])
-        except (ValueError, AttributeError):
-            raise UserError(
-                "the environment variable TF_CONFIG is not a JSON object; expected cluster and task"
-            ) from None
-        if len(workers) > 1:
-            return tf.distribute.MultiWorkerMirroredStrategy()
+    if cluster is not None:
+        with cluster.awaited():
+            try:
+                return tf.distribute.MultiWorkerMirroredStrategy()
+            except tf.errors.UnknownError:
+                raise UserError(
+                    f"{cluster.name(cluster.index)} cannot listen at its own address; see whether "
+                    "an earlier run still holds the port, or name another one in TF_CONFIG"
+                ) from None
+    # TensorFlow would take an empty one for broken JSON.
+    os.environ.pop("TF_CONFIG", None)
     gpus = tf.config.list_logical_devices("GPU")
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
     return None
-
-
-def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
-    """Tells whether this process writes: the first worker, or the only one."""
-    resolver = getattr(strategy, "cluster_resolver", None)
-    return resolver is None or not resolver.task_id
-
-
-def has_other_workers(strategy: tf.distribute.Strategy | None) -> bool:
-    """Tells whether other processes make every step together with this one."""
-    return getattr(strategy, "cluster_resolver", None) is not None
 
 
 def require_equal_shares(strategy: tf.distribute.Strategy | None, options: TrainingOptions) -> None:

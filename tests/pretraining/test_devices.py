@@ -38,7 +38,7 @@ from bert_clinical.nn.tensorflow import tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from bert_clinical import devices, run_pretraining
-devices.strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+devices.strategy = lambda cluster: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 from data_prep import program
 program.run(None, run_pretraining.define_flags, run_pretraining.main, sys.argv[1:])
 """
