@@ -81,7 +81,7 @@ def define_flags(values: ProgramFlags) -> None:
     flags.DEFINE_float(
         "worker_timeout_seconds", worker_cluster.DEFAULT_TIMEOUT_SECONDS,
         "How long the workers of TF_CONFIG wait for one another at the start.",
-        lower_bound=1, upper_bound=worker_cluster.MAX_TIMEOUT_SECONDS, flag_values=values,
+        lower_bound=1, flag_values=values,
     )  # fmt: skip
     values.section("Model, speed and memory")
     switch("plan", False, "Print what the run would need in memory and time; train nothing.")

@@ -35,23 +35,39 @@ def strategy(cluster: WorkerCluster | None) -> tf.distribute.Strategy | None:
       cluster: the workers of `TF_CONFIG`, who are awaited; None for a process alone.
 
     Raises:
-      UserError: this worker's port is taken.
+      UserError: this worker's port is taken, or others did not come in time.
     """
     if cluster is not None:
-        with cluster.awaited():
-            try:
-                return tf.distribute.MultiWorkerMirroredStrategy()
-            except tf.errors.UnknownError:
-                raise UserError(
-                    f"{cluster.name(cluster.index)} cannot listen at its own address; see whether "
-                    "an earlier run still holds the port, or name another one in TF_CONFIG"
-                ) from None
+        cluster.await_all()
+        _limit_registration(cluster.timeout_seconds)
+        return tf.distribute.MultiWorkerMirroredStrategy()
     # TensorFlow would take an empty one for broken JSON.
     os.environ.pop("TF_CONFIG", None)
     gpus = tf.config.list_logical_devices("GPU")
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
     return None
+
+
+def _limit_registration(seconds: float) -> None:
+    """Has TensorFlow wait no longer than this for a worker that is lost just when all have come.
+
+    Its own limit of an hour cannot be changed by what it documents.
+    """
+    from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+    from tensorflow.python.eager import context
+
+    workers = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
+    leader = "chief" if "chief" in workers.jobs else "worker"
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{leader}/replica:0/task:0",
+        cluster_register_timeout_in_ms=int(seconds * 1000),
+        coordinated_jobs=[
+            coordination_config_pb2.CoordinatedJob(name=job, num_tasks=workers.num_tasks(job))
+            for job in workers.jobs
+        ],
+    )
 
 
 def require_equal_shares(strategy: tf.distribute.Strategy | None, options: TrainingOptions) -> None:

@@ -1,6 +1,6 @@
 """The workers of `TF_CONFIG`: who they are, which of them answer, and an end to waiting for them.
 
-Knows no TensorFlow: workers are awaited while it starts.
+Knows no TensorFlow: workers are awaited before it is told of them.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NoReturn
 
 from data_prep.common.program import EXIT_DATA_ERROR, UserError
 
@@ -23,13 +24,11 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 
-MAX_TIMEOUT_SECONDS = 3600.0
-"""TensorFlow itself gives up after an hour."""
-
 _VARIABLE = "TF_CONFIG"
 _JOBS = ("chief", "worker")
 
 _SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_TO_ANSWER = 5.0
 
 _LEAST_SECONDS_WITHOUT_A_STEP = 120.0
@@ -72,50 +71,60 @@ class WorkerCluster:
             return "all other workers answer"
         return f"{', '.join(silent)} of {len(self.addresses)} workers: no answer"
 
-    @contextmanager
-    def awaited(self) -> Iterator[None]:
-        """Tells every 30 s who is missing while the block waits for all, and ends the wait.
+    def await_all(self) -> None:
+        """Returns once every worker has come, and tells every 30 s who is missing.
 
-        The process ends with status 1 after `timeout_seconds`: nothing else ends TensorFlow's own
-        waiting.
+        TensorFlow's own waiting lets no thread of Python's run: nothing could be told, no signal
+        heard. So each worker first listens at its port itself, until it has reached all others.
+
+        Raises:
+          UserError: this worker's port is taken, or not all came within `timeout_seconds`.
         """
-        arrived = threading.Event()
-        thread = threading.Thread(target=self._tell_who_is_missing, args=[arrived], daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            arrived.set()
-            thread.join()
+        missing = set(range(len(self.addresses))) - {self.index}
+        begin = told = time.monotonic()
+        with self._listener() as listener:
+            while True:
+                _accept_all(listener)
+                missing = {worker for worker in missing if not _is_open(self.addresses[worker])}
+                if not missing:
+                    return
+                names = ", ".join(self.name(worker) for worker in sorted(missing))
+                now = time.monotonic()
+                if now - begin > self.timeout_seconds:
+                    raise UserError(
+                        f"not all workers of {_VARIABLE} came within {self.timeout_seconds:g} s "
+                        f"(--worker_timeout_seconds); missing: {names}; start all of them with "
+                        "the same cluster and an index each, and see that every machine reaches "
+                        "the others' ports"
+                    )
+                if now - told > _SECONDS_BETWEEN_LINES:
+                    told = now
+                    _log.info(
+                        "Waiting for %s; %.0f of %g s are over (--worker_timeout_seconds)",
+                        names, now - begin, self.timeout_seconds,
+                    )  # fmt: skip
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def _tell_who_is_missing(self, arrived: threading.Event) -> None:
-        begin = time.monotonic()
-        while True:
-            waited = time.monotonic() - begin
-            left = self.timeout_seconds - waited
-            if arrived.wait(max(0.0, min(_SECONDS_BETWEEN_LINES, left))):
-                return
-            waited = time.monotonic() - begin
-            if waited < self.timeout_seconds:
-                _log.info(
-                    "Waiting for the workers of TF_CONFIG for %.0f s, until %.0f s "
-                    "(--worker_timeout_seconds); %s", waited, self.timeout_seconds,
-                    self.who_answers(),
-                )  # fmt: skip
-            else:
-                _end_process(
-                    f"not all workers of TF_CONFIG came within {self.timeout_seconds:.0f} s "
-                    f"(--worker_timeout_seconds); {self.who_answers()}; start all of them with the "
-                    "same TF_CONFIG but for task.index, and see that each can reach the others' "
-                    "ports"
-                )
+    def _listener(self) -> socket.socket:
+        port = _host_and_port(self.addresses[self.index])[1]
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        try:
+            listener = socket.create_server(("", port), family=family, dualstack_ipv6=both)
+        except OSError as error:
+            raise UserError(
+                f"{self.name(self.index)} cannot listen at its port: {error.strerror}; see whether "
+                f"an earlier run still holds it, or name another one in {_VARIABLE}"
+            ) from None
+        listener.setblocking(False)
+        return listener
 
     @contextmanager
     def ended_if_stalled(self, step: int, usual_seconds: float) -> Iterator[None]:
         """Ends the process with status 1 if the block takes many times as long as usual.
 
-        What waits for a worker that never comes cannot be ended in another way. Nothing is lost
-        but the steps since the last checkpoint.
+        Whatever waits in it, in TensorFlow or for a file, cannot be ended in another way. Nothing
+        is lost but the steps since the last checkpoint.
 
         Args:
           step: where the run is, for the message.
@@ -131,11 +140,14 @@ class WorkerCluster:
             timer.cancel()
 
     def _end_stalled(self, step: int, seconds: float) -> None:
-        _end_process(
-            f"no step was made for {seconds:.0f} s after step {step}; {self.who_answers()}; look "
-            "at each worker's machine and log, then start all of them again with the same flags: "
-            "they go on from the last checkpoint"
-        )
+        sys.stdout.flush()
+        print(  # noqa: T201
+            f"run_pretraining: error: no step was made for {seconds:.0f} s after step {step}; "
+            f"{self.who_answers()}; look at each worker's machine and log, then start all of them "
+            "again with the same flags: they go on from the last checkpoint",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        os._exit(EXIT_DATA_ERROR)
 
 
 def from_environment(
@@ -176,12 +188,36 @@ def from_environment(
             f"{_VARIABLE}: its task is {json.dumps(task)}, which is none of the "
             f"{len(everyone)} workers of its cluster; expected their type and an index from 0"
         )
+    for address in everyone:
+        if not re.fullmatch(r".+:[0-9]{1,5}", address):
+            raise UserError(f"{_VARIABLE}: a worker's address is {address!r}; expected HOST:PORT")
     before = len(addresses.get("chief", [])) if job == "worker" else 0
     return WorkerCluster(tuple(everyone), before + index, timeout_seconds)
 
 
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _is_open(address: str) -> bool:
+    """Tells whether somebody listens at an address."""
+    try:
+        with socket.create_connection(_host_and_port(address), timeout=_SECONDS_TO_ANSWER):
+            return True
+    except OSError:
+        return False
+
+
+def _accept_all(listener: socket.socket) -> None:
+    """Ends the connections of others that look for this worker."""
+    with suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+
+
 def _answers(address: str) -> bool:
-    """Tells whether a server of TensorFlow answers; a stopped process still takes connections."""
+    """Tells whether a server of TensorFlow's answers; a stopped process still takes connections."""
     import grpc
 
     # TensorFlow's servers are reached without a proxy too.
@@ -193,10 +229,3 @@ def _answers(address: str) -> bool:
     finally:
         channel.close()
     return True
-
-
-def _end_process(message: str) -> NoReturn:
-    """Ends the process from a thread, whatever its others wait for."""
-    sys.stdout.flush()
-    print(f"run_pretraining: error: {message}", file=sys.stderr, flush=True)  # noqa: T201
-    os._exit(EXIT_DATA_ERROR)
