@@ -65,6 +65,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "datasketch>=1.6",
+        "grpcio>=1.60",
         "ml-dtypes>=0.5",
         "matplotlib>=3.8",
         "numba>=0.61",

@@ -16,9 +16,10 @@ Example:
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from absl import flags
 
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.pretraining import options as training_options
+from bert_clinical.pretraining import worker_cluster
 from bert_clinical.pretraining.options import TrainingOptions
 from data_prep.common import atomic_files, program
 from data_prep.common.program import ProgramFlags, UsageError, UserError
@@ -81,6 +83,11 @@ def define_flags(values: ProgramFlags) -> None:
     integer("eval_every", 0, "Updates between evaluations on --eval_input_file; 0 for none.", 0)
     integer("log_every", 100, "Updates between two lines of the log.")
     switch("allow_flag_changes", False, "Go on with a run although flags that matter differ.")
+    flags.DEFINE_float(
+        "worker_timeout_seconds", worker_cluster.DEFAULT_TIMEOUT_SECONDS,
+        "How long the workers of TF_CONFIG wait for one another at the start.",
+        lower_bound=1, flag_values=values,
+    )  # fmt: skip
     values.section("Model, speed and memory")
     switch("plan", False, "Print what the run would need in memory and time; train nothing.")
     flags.DEFINE_float(
@@ -224,55 +231,77 @@ def _plan(job: _Job) -> int:
 
 
 def _run(job: _Job) -> int:
-    from bert_clinical.pretraining import devices
+    from bert_clinical.pretraining import devices, run_identity
     from bert_clinical.pretraining.errors import translated_errors
+    from bert_clinical.pretraining.worker_agreement import WorkerAgreement
     from bert_clinical.weights import checkpoint
 
-    with translated_errors(job.options):
+    cluster = worker_cluster.from_environment(os.environ, job.values.worker_timeout_seconds)
+    agreement = WorkerAgreement(cluster)
+    with translated_errors(job.options, cluster):
         # TensorFlow must know of all workers before it computes anything. With several of them it
         # takes SIGTERM for itself and drops it; hence our own handling comes after.
-        strategy = devices.strategy()
-    with translated_errors(job.options), _stop_on_signals() as stop:
-        latest = checkpoint.latest_checkpoint(job.output_dir)
+        strategy = devices.strategy(cluster)
+    with translated_errors(job.options, cluster), _stop_on_signals() as stop, ExitStack() as stack:
+        agreement.require_same(run_identity.at_start(job.values, job.config))
+        latest = agreement.of_chief(checkpoint.latest_checkpoint(job.output_dir))
         init_checkpoint = job.values.init_checkpoint
-        if init_checkpoint and latest is None:
-            init_checkpoint = checkpoint.resolve_checkpoint(init_checkpoint)
+        with agreement.together():
+            if agreement.is_chief and job.values.do_train:
+                stack.enter_context(atomic_files.held(job.output_dir, "run_pretraining"))
+            if agreement.is_chief and latest is not None and not job.values.allow_flag_changes:
+                _require_same_run(job)
+            if init_checkpoint and latest is None:
+                init_checkpoint = checkpoint.resolve_checkpoint(init_checkpoint)
         if job.values.do_train:
-            chief = devices.is_chief(strategy)
-            with atomic_files.held(job.output_dir, "run_pretraining") if chief else nullcontext():
-                status = _train(job, latest, init_checkpoint, strategy, stop)
-            if status or not chief:
+            status = _train(job, init_checkpoint, strategy, agreement, stop)
+            if status:
                 return status
-        elif latest is not None and not job.values.allow_flag_changes:
-            training_options.require_same_gelu(job.output_dir, job.options.gelu)
-        if job.values.do_eval:
+        if job.values.do_eval and agreement.is_chief:
             _evaluate(job, init_checkpoint)
     return 0
 
 
-def _train(
-    job: _Job, latest: str | None, init_checkpoint: str | None, strategy: Any, stop: Any
-) -> int:
-    """Trains, or goes on from `latest`; returns an exit status."""
-    from bert_clinical.pretraining import devices, run_record
-    from bert_clinical.pretraining import loop as training
-
-    chief = devices.is_chief(strategy)
-    cache_folder = job.output_dir if chief else _prepare_output_dir(f"{job.output_dir}/workers")
-    settings = training_options.decisive_settings(job.options, job.config, job.input_files)
-    if latest is not None and not job.values.allow_flag_changes:
+def _require_same_run(job: _Job) -> None:
+    """Checks that the run that the folder holds began with these flags."""
+    if job.values.do_train:
+        settings = training_options.decisive_settings(job.options, job.config, job.input_files)
         training_options.require_same_settings(job.output_dir, settings)
-    data = _load(job, job.input_files, cache_folder)
-    held_out = None
-    if job.values.eval_input_file and job.values.eval_every:
-        held_out = _load(job, job.eval_files, cache_folder)
-    run_record.announce(job.options, job.config, data.records, len(job.input_files))
-    if chief:
-        training_options.write_settings(job.output_dir, settings)
+    else:
+        training_options.require_same_gelu(job.output_dir, job.options.gelu)
+
+
+def _train(job: _Job, init_checkpoint: str | None, strategy: Any, agreement: Any, stop: Any) -> int:
+    """Trains, or goes on; returns an exit status."""
+    from bert_clinical.pretraining import loop as training
+    from bert_clinical.pretraining import run_record
+
+    chief = agreement.is_chief
+    with agreement.together():
+        cache_folder = job.output_dir
+        if not chief:
+            worker = agreement.cluster.index
+            cache_folder = _prepare_output_dir(f"{job.output_dir}/workers/{worker}")
+        data = _load(job, job.input_files, cache_folder)
+        held_out = None
+        if job.values.eval_input_file and job.values.eval_every:
+            held_out = _load(job, job.eval_files, cache_folder)
+        run_record.announce(job.options, job.config, data.records, len(job.input_files))
+        if chief:
+            settings = training_options.decisive_settings(job.options, job.config, job.input_files)
+            training_options.write_settings(job.output_dir, settings)
+    if agreement.has_others:
+        agreement.require_same(
+            {
+                "--input_file": data.fingerprint(),
+                "--eval_input_file": held_out and held_out.fingerprint(),
+            }
+        )
     stop.armed = True
     result = training.train(
         config=job.config, options=job.options, data=data, output_dir=job.output_dir,
         init_checkpoint=init_checkpoint, held_out=held_out, stop=stop, strategy=strategy,
+        agreement=agreement,
     )  # fmt: skip
     stop.armed = False
     # A run that had nothing left to do keeps the record of how it went.

@@ -10,6 +10,7 @@ start; its order cannot be had again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,9 @@ from data_prep.common.program import UserError, os_error_message
 
 WINDOW_BLOCKS = 32
 """Blocks whose records are shuffled together: 8,192 records, about 15 MB when decoded."""
+
+_SAMPLES, _SAMPLE_BYTES = 16, 4096
+"""How much of a file its fingerprint reads."""
 
 Batch = dict[str, np.ndarray]
 
@@ -62,6 +66,23 @@ class PretrainingData:
         self._block_file = np.repeat(np.arange(len(self.files)), block_counts)
         self._block_in_file = np.concatenate([np.arange(count) for count in block_counts])
         self.records = int(self.block_sizes.sum())
+
+    def fingerprint(self) -> str:
+        """Returns what tells these examples from others: how many, and some bytes of each file.
+
+        Names and folders do not count: machines that read copies get the same.
+        """
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(f"{file.records} {file.block_offsets[-1]}\n".encode())
+            with Path(file.data_path).open("rb") as stream:
+                for offset in file.block_offsets[:: max(1, len(file.block_offsets) // _SAMPLES)]:
+                    stream.seek(int(offset))
+                    digest.update(stream.read(_SAMPLE_BYTES))
+        return (
+            f"{self.records:,} examples in {len(self.files)} file(s), sha256 "
+            f"{digest.hexdigest()[:12]}"
+        )
 
     def read_blocks(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns integers and floats of all records of the blocks, a row each, in their order."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.pretraining.worker_cluster import WorkerCluster
 from data_prep.common.program import UserError
 
 
@@ -26,42 +26,48 @@ def memory() -> tuple[float, str]:
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), "this machine's memory"
 
 
-def strategy() -> tf.distribute.Strategy | None:
-    """Returns how several devices work together: all workers of `TF_CONFIG`, or all GPUs here.
+def strategy(cluster: WorkerCluster | None) -> tf.distribute.Strategy | None:
+    """Returns how several devices work together: those of all workers, or all GPUs here.
 
     Must be called before anything is computed. None for a single device.
 
+    Args:
+      cluster: the workers of `TF_CONFIG`, who are awaited; None for a process alone.
+
     Raises:
-      UserError: `TF_CONFIG` is no JSON object.
+      UserError: this worker's port is taken, or others did not come in time.
     """
-    text = os.environ.get("TF_CONFIG")
-    if text == "":
-        # TensorFlow would take it for broken JSON.
-        del os.environ["TF_CONFIG"]
-    if text:
-        try:
-            workers = json.loads(text).get("cluster", {}).get("worker", [])
-        except (ValueError, AttributeError):
-            raise UserError(
-                "the environment variable TF_CONFIG is not a JSON object; expected cluster and task"
-            ) from None
-        if len(workers) > 1:
-            return tf.distribute.MultiWorkerMirroredStrategy()
+    if cluster is not None:
+        cluster.await_all()
+        _limit_registration(cluster.timeout_seconds)
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    # TensorFlow would take an empty one for broken JSON.
+    os.environ.pop("TF_CONFIG", None)
     gpus = tf.config.list_logical_devices("GPU")
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
     return None
 
 
-def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
-    """Tells whether this process writes: the first worker, or the only one."""
-    resolver = getattr(strategy, "cluster_resolver", None)
-    return resolver is None or not resolver.task_id
+def _limit_registration(seconds: float) -> None:
+    """Has TensorFlow wait no longer than this for a worker that is lost just when all have come.
 
+    Its own limit of an hour cannot be changed by what it documents.
+    """
+    from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+    from tensorflow.python.eager import context
 
-def has_other_workers(strategy: tf.distribute.Strategy | None) -> bool:
-    """Tells whether other processes make every step together with this one."""
-    return getattr(strategy, "cluster_resolver", None) is not None
+    workers = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
+    leader = "chief" if "chief" in workers.jobs else "worker"
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{leader}/replica:0/task:0",
+        cluster_register_timeout_in_ms=int(seconds * 1000),
+        coordinated_jobs=[
+            coordination_config_pb2.CoordinatedJob(name=job, num_tasks=workers.num_tasks(job))
+            for job in workers.jobs
+        ],
+    )
 
 
 def require_equal_shares(strategy: tf.distribute.Strategy | None, options: TrainingOptions) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.pretraining.worker_cluster import WorkerCluster
 from data_prep.common.program import UserError
 
 _FULL_DISK = (
@@ -24,10 +25,16 @@ _LOST_WORKER = (
 
 
 @contextmanager
-def translated_errors(options: TrainingOptions) -> Iterator[None]:
+def translated_errors(
+    options: TrainingOptions, cluster: WorkerCluster | None = None
+) -> Iterator[None]:
     """Turns running out of memory or disk, and what a device refuses, into a `UserError`.
 
     TensorFlow's own messages are left out: they could hold values of a tensor.
+
+    Args:
+      options: the settings, some of which the message names.
+      cluster: the workers, one of whom may be lost.
     """
     try:
         yield
@@ -46,9 +53,11 @@ def translated_errors(options: TrainingOptions) -> Iterator[None]:
             raise UserError(_FULL_DISK) from None
         raise
     except _LOST_WORKER:
+        if cluster is None:
+            raise
         raise UserError(
-            "another worker of TF_CONFIG was lost or never came; start all of them again with the "
-            "same flags: they go on from the last checkpoint"
+            f"another worker of TF_CONFIG was lost; {cluster.who_answers()}; start all of them "
+            "again with the same flags: they go on from the last checkpoint"
         ) from None
     except tf.errors.UnimplementedError:
         raise UserError(

@@ -6,8 +6,8 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,16 @@ from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining import batches as input_pipeline
 from bert_clinical.pretraining import devices
 from bert_clinical.pretraining.batches import PretrainingData
+from bert_clinical.pretraining.errors import translated_errors
 from bert_clinical.pretraining.log import SilentLog, TrainingLog
 from bert_clinical.pretraining.options import TrainingOptions
-from bert_clinical.pretraining.state import TrainingState, remove_unfinished_checkpoints
+from bert_clinical.pretraining.state import (
+    TrainingState,
+    checkpoint_fingerprint,
+    checkpoint_prefix,
+    latest_checkpoint_of_all,
+    remove_unfinished_checkpoints,
+)
 from bert_clinical.pretraining.step import (
     METRICS,
     EvaluationStep,
@@ -30,6 +37,7 @@ from bert_clinical.pretraining.step import (
     StepSettings,
     TrainingStep,
 )
+from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from bert_clinical.weights import checkpoint
 from data_prep.common.program import UserError
 
@@ -91,6 +99,7 @@ def train(
     held_out: PretrainingData | None = None,
     stop: StopRequest | None = None,
     strategy: tf.distribute.Strategy | None = None,
+    agreement: WorkerAgreement | None = None,
 ) -> TrainingResult:
     """Trains from a checkpoint of `output_dir`, else from `init_checkpoint`, else from scratch.
 
@@ -102,25 +111,24 @@ def train(
       init_checkpoint: prefix of a checkpoint whose weights to begin with.
       held_out: examples to evaluate on every `eval_every` steps.
       stop: asks for an early end.
-      strategy: of several devices, each of which takes an equal share of every batch; with several
-        workers their chief alone writes. None for one device.
+      strategy: of several devices, each of which takes an equal share of every batch. None for one
+        device.
+      agreement: of several workers, whose chief alone writes. None for a process alone.
 
     Raises:
       UserError: a checkpoint does not fit, a record is corrupt, the loss is no longer finite, or
-        the disk is full.
+        the disk is full; several workers differ, or another one failed.
     """
     stop = stop or StopRequest()
+    agreement = agreement or WorkerAgreement()
     devices.require_equal_shares(strategy, options)
-    writes = devices.is_chief(strategy)
     with strategy.scope() if strategy else nullcontext():
         state = TrainingState(
             config,
             random_seed=options.random_seed,
             dynamic_loss_scale=options.precision == "mixed_float16",
         )
-    if writes:
-        remove_unfinished_checkpoints(output_dir)
-    latest = _begin(state, output_dir, init_checkpoint)
+    latest = _begin(state, output_dir, init_checkpoint, agreement)
     if state.step >= options.num_train_steps:
         _log.info(
             "%s is at step %d of %d: nothing is left to train", latest, state.step,
@@ -144,28 +152,35 @@ def train(
         strategy=strategy,
     )
     evaluation = EvaluationStep(model, state.variables, jit_compile=options.jit_compile)
-    new_log = TrainingLog if writes else SilentLog
+    new_log = TrainingLog if agreement.is_chief else SilentLog
     with new_log(output_dir, options=options, first_step=state.step) as log:
         run = _Run(
             state=state, options=options, data=data, output_dir=output_dir, step=step,
-            log=log, stop=stop, latest=latest, writes=writes,
-            with_others=devices.has_other_workers(strategy),
+            log=log, stop=stop, latest=latest, agreement=agreement,
             evaluate=None if held_out is None else lambda: _evaluate(evaluation, held_out, options),
         )  # fmt: skip
         return run.to_end()
 
 
-def _begin(state: TrainingState, output_dir: Path, init_checkpoint: str | None) -> str | None:
+def _begin(
+    state: TrainingState, output_dir: Path, init_checkpoint: str | None, agreement: WorkerAgreement
+) -> str | None:
     """Gives the state its first weights; returns the checkpoint that the run goes on from."""
-    latest = checkpoint.latest_checkpoint(output_dir)
-    if latest is not None:
-        state.restore(latest)
-        ignored = "; --init_checkpoint is not read" if init_checkpoint else ""
-        _log.info("Going on from %s at step %d%s", latest, state.step, ignored)
-    elif init_checkpoint is not None:
-        state.initialize_from(init_checkpoint)
-    else:
-        _log.info("Starting from random weights (no --init_checkpoint)")
+    if agreement.is_chief:
+        remove_unfinished_checkpoints(output_dir)
+    latest = latest_checkpoint_of_all(output_dir, agreement)
+    if latest is None:
+        content = init_checkpoint and checkpoint_fingerprint(init_checkpoint)
+        agreement.require_same({"--init_checkpoint": content})
+    with agreement.together():
+        if latest is not None:
+            state.restore(latest)
+            ignored = "; --init_checkpoint is not read" if init_checkpoint else ""
+            _log.info("Going on from %s at step %d%s", latest, state.step, ignored)
+        elif init_checkpoint is not None:
+            state.initialize_from(init_checkpoint)
+        else:
+            _log.info("Starting from random weights (no --init_checkpoint)")
     return latest
 
 
@@ -180,7 +195,12 @@ def _model(config: BertConfig, options: TrainingOptions) -> PretrainingModel:
 
 @dataclass
 class _Run:
-    """A run under way."""
+    """A run under way.
+
+    Of several workers each has its own, and makes the same calls, meets the others after the same
+    steps and ends at the same one: whatever decides that follows from flags and step, or is told to
+    all by `TrainingStep.run` or `agreement`.
+    """
 
     state: TrainingState
     options: TrainingOptions
@@ -190,10 +210,10 @@ class _Run:
     log: TrainingLog | SilentLog
     stop: StopRequest
     latest: str | None
-    writes: bool
-    with_others: bool
+    agreement: WorkerAgreement
     evaluate: Callable[[], dict[str, Any]] | None
-    seconds_per_step: float = math.inf
+    measured_pace: float = math.inf
+    pace: float = math.inf
     calls: int = 0
     stopped_by: int = 0
     saved_step: int = -1
@@ -213,7 +233,8 @@ class _Run:
             while self.state.step < total:
                 after = self.state.step + planned
                 then = self._steps_of_call(after) if after < total else 0
-                self._call(batches.take(planned, then))
+                with self._ended_if_stalled(planned):
+                    self._call(batches.take(planned, then))
                 planned = then
                 self._after_call()
                 if self._is_to_stop():
@@ -233,24 +254,35 @@ class _Run:
             options.num_train_steps - step,
             options.save_checkpoints_steps - step % options.save_checkpoints_steps,
             _BYTES_PER_CALL // (example_bytes * options.train_batch_size),
-            int(_SECONDS_PER_CALL / self.seconds_per_step),
+            int(_SECONDS_PER_CALL / self.pace),
         ]
         if self.evaluate is not None and options.eval_every:
             limits.append(options.eval_every - step % options.eval_every)
         return max(1, min(limits))
+
+    def _ended_if_stalled(self, steps: int) -> AbstractContextManager[None]:
+        """Watches over a call where another worker could keep it from ever ending."""
+        cluster = self.agreement.cluster
+        # Before the pace is known, calls are compiled.
+        if cluster is None or math.isinf(self.pace):
+            return nullcontext()
+        return cluster.ended_if_stalled(self.state.step, steps * self.pace)
 
     def _call(self, arrays: dict[str, np.ndarray]) -> None:
         """Makes the steps of one compiled call."""
         begin = time.monotonic()
         tensors = {name: tf.constant(values) for name, values in arrays.items()}
         # Other workers make every step with this one, so that only the call itself can tell them.
-        stop_asked = self.with_others and bool(self.stop.signal_number)
-        answer, all_stop = self.step.run(tensors, self.state.step, stop_asked=stop_asked)
+        stop_asked = self.agreement.has_others and bool(self.stop.signal_number)
+        answer, heard = self.step.run(
+            tensors, self.state.step, stop_asked=stop_asked, pace=self.measured_pace
+        )
         rows = answer.numpy()
+        all_stop, self.pace = bool(heard[0] > 0), float(heard[1])
         seconds = time.monotonic() - begin
         if self.calls:
             # The first call also traces and compiles.
-            self.seconds_per_step = seconds / len(rows)
+            self.measured_pace = seconds / len(rows)
         self.calls += 1
         asked = len(next(iter(arrays.values())))
         first = self.state.step
@@ -264,7 +296,7 @@ class _Run:
 
     def _is_to_stop(self) -> bool:
         """Tells whether the run ends here; one of several workers never decides that alone."""
-        if not self.with_others:
+        if not self.agreement.has_others:
             self.stopped_by = self.stop.signal_number
         return bool(self.stopped_by)
 
@@ -287,21 +319,29 @@ class _Run:
     def _after_call(self) -> None:
         options, step = self.options, self.state.step
         due = step % options.save_checkpoints_steps == 0 or step == options.num_train_steps
-        evaluates = bool(options.eval_every) and step % options.eval_every == 0
-        if self.writes and self.evaluate is not None and evaluates:
-            self.held_out = self.evaluate()
-            self.log.held_out(step, self.held_out)
+        if self.evaluate is not None and options.eval_every and step % options.eval_every == 0:
+            with self._chief_at_work():
+                if self.agreement.is_chief:
+                    self.held_out = self.evaluate()
+                    self.log.held_out(step, self.held_out)
         if due or self._is_to_stop():
             self._save()
 
     def _save(self) -> None:
-        if not self.state.is_sound():
-            self._fail("the update has made weights too large to go on with")
+        with self._chief_at_work():
+            if self.agreement.is_chief:
+                if not self.state.is_sound():
+                    self._fail("the update has made weights too large to go on with")
+                prefix = self.state.save(self.output_dir, self.options.keep_checkpoint_max)
+                self.log.saved(self.state.step, prefix)
         self.saved_step = self.state.step
-        if not self.writes:
-            return
-        self.latest = self.state.save(self.output_dir, self.options.keep_checkpoint_max)
-        self.log.saved(self.state.step, self.latest)
+        self.latest = checkpoint_prefix(self.output_dir, self.state.step)
+
+    @contextmanager
+    def _chief_at_work(self) -> Iterator[None]:
+        """Has the other workers wait for the chief, as long as it takes, and end if it fails."""
+        with self.agreement.together(), translated_errors(self.options):
+            yield
 
 
 def evaluate(

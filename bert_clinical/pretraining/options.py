@@ -97,8 +97,8 @@ def decisive_settings(
     values = options.to_dict()
     return {
         **{name: values[name] for name in _DECISIVE},
-        "bert_config_file": _fingerprint(config.to_json_string()),
-        "input_file": f"{len(input_files)} file(s), {_fingerprint(data)}",
+        "bert_config_file": fingerprint(config.to_json_string()),
+        "input_file": f"{len(input_files)} file(s), {fingerprint(data)}",
     }
 
 
@@ -158,5 +158,6 @@ def require_same_gelu(output_dir: Path, gelu: str) -> None:
         )
 
 
-def _fingerprint(text: str) -> str:
+def fingerprint(text: str) -> str:
+    """Returns a short digest that tells a text from others in a message."""
     return "sha256 " + hashlib.sha256(text.encode()).hexdigest()[:12]

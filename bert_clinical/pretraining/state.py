@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from bert_clinical.modeling import create_variables
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.precision import LossScale
 from bert_clinical.nn.tensorflow import tf
+from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from bert_clinical.weights import checkpoint
-from data_prep.common.atomic_files import PARTIAL_SUFFIX
+from data_prep.common.atomic_files import PARTIAL_SUFFIX, sha256_of_file
+from data_prep.common.program import UserError
 
 _log = logging.getLogger(__name__)
 
 _NAME = "model.ckpt-"
+
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class TrainingState:
@@ -115,7 +120,7 @@ class TrainingState:
         Raises:
           UserError: it cannot be written; the older ones stay.
         """
-        prefix = str(Path(folder) / f"{_NAME}{self.step}")
+        prefix = checkpoint_prefix(folder, self.step)
         checkpoint.write_checkpoint(
             prefix,
             {
@@ -134,6 +139,55 @@ class TrainingState:
             if old not in kept:
                 _remove(old)
         return prefix
+
+
+def checkpoint_prefix(folder: str | os.PathLike[str], step: int) -> str:
+    """Returns the prefix of a run's checkpoint of a step."""
+    return str(Path(folder) / f"{_NAME}{step}")
+
+
+def checkpoint_fingerprint(prefix: str) -> str:
+    """Returns what tells a checkpoint's content: its index holds the checksum of every tensor."""
+    return "sha256 " + sha256_of_file(f"{prefix}.index")[:12]
+
+
+def latest_checkpoint_of_all(folder: Path, agreement: WorkerAgreement) -> str | None:
+    """Returns the checkpoint from which all workers go on: the chief's latest, None if it has none.
+
+    A folder that machines share may show a file to one of them seconds after another wrote it:
+    the others wait until they see the chief's.
+
+    Args:
+      folder: the run's, as this worker names it.
+      agreement: of the workers.
+
+    Raises:
+      UserError: a worker does not see it within its cluster's `timeout_seconds`.
+    """
+    own = checkpoint.latest_checkpoint(folder)
+    chiefs = agreement.of_chief(own and [Path(own).name, checkpoint_fingerprint(own)])
+    if chiefs is None or agreement.cluster is None:
+        return own if chiefs else None
+    name, fingerprint = chiefs
+    prefix = str(folder / name)
+    with agreement.together():
+        end = time.monotonic() + agreement.cluster.timeout_seconds
+        while not _is_there(prefix, fingerprint):
+            if time.monotonic() > end:
+                raise UserError(
+                    f"--output_dir: {folder} does not hold the {name} that the first worker goes "
+                    "on from; all workers need one folder that their machines share"
+                )
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    return prefix
+
+
+def _is_there(prefix: str, fingerprint: str) -> bool:
+    try:
+        checkpoint.resolve_checkpoint(prefix)
+        return checkpoint_fingerprint(prefix) == fingerprint
+    except (UserError, FileNotFoundError):
+        return False
 
 
 def remove_unfinished_checkpoints(folder: str | os.PathLike[str]) -> None:

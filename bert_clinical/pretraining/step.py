@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -191,23 +192,32 @@ class TrainingStep:
         self._run = tf.function(self._steps, autograph=False, reduce_retracing=True)
 
     def run(
-        self, batches: Mapping[str, tf.Tensor], first_step: int, *, stop_asked: bool = False
+        self,
+        batches: Mapping[str, tf.Tensor],
+        first_step: int,
+        *,
+        stop_asked: bool = False,
+        pace: float = math.inf,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Makes a step for each batch; ends early after one that is not finite, or if asked to.
+
+        With several workers all make the same number of steps and are answered the same.
 
         Args:
           batches: features by name, [steps, B, ...].
           first_step: the number of steps made before.
-          stop_asked: end after a step. With several workers it is enough that one of them asks:
-            all end after the same step.
+          stop_asked: end after a step; it is enough that one worker asks.
+          pace: seconds a step, as this worker has measured.
 
         Returns:
-          float32 [steps made, len(METRICS)], and bool [], whether anyone asked.
+          float32 [steps made, len(METRICS)], and float32 [2]: how many devices were asked to stop,
+          and the chief's pace.
         """
-        return self._run(batches, tf.constant(first_step, tf.int64), tf.constant(float(stop_asked)))
+        told = tf.constant([float(stop_asked), pace])
+        return self._run(batches, tf.constant(first_step, tf.int64), told)
 
     def _steps(
-        self, batches: Batch, first_step: tf.Tensor, stop_asked: tf.Tensor
+        self, batches: Batch, first_step: tf.Tensor, told: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         count = tf.shape(batches["input_ids"])[0]
         rows = tf.TensorArray(
@@ -215,39 +225,39 @@ class TrainingStep:
         )
 
         def unfinished(
-            done: tf.Tensor, going_well: tf.Tensor, stops: tf.Tensor, _: tf.TensorArray
+            done: tf.Tensor, going_well: tf.Tensor, heard: tf.Tensor, _: tf.TensorArray
         ) -> tf.Tensor:
-            return (done < count) & going_well & ~stops
+            return (done < count) & going_well & (heard[0] == 0)
 
         def body(
             done: tf.Tensor, _: tf.Tensor, __: tf.Tensor, rows: tf.TensorArray
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.TensorArray]:
             batch = {name: values[done] for name, values in batches.items()}
             step = first_step + tf.cast(done, tf.int64)
-            row, going_well, stops = self._step(batch, step, stop_asked)
-            return done + 1, going_well, stops, rows.write(done, row)
+            row, going_well, heard = self._step(batch, step, told)
+            return done + 1, going_well, heard, rows.write(done, row)
 
-        done, _, stops, rows = tf.while_loop(
-            unfinished, body, (0, True, False, rows), parallel_iterations=1
+        done, _, heard, rows = tf.while_loop(
+            unfinished, body, (0, True, tf.zeros([2]), rows), parallel_iterations=1
         )
-        return rows.stack()[:done], stops
+        return rows.stack()[:done], heard
 
     def _one_step(
-        self, batch: Batch, step: tf.Tensor, stop_asked: tf.Tensor
+        self, batch: Batch, step: tf.Tensor, told: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the step's metrics, whether training can go on, and whether it is to stop."""
+        """Returns the step's metrics, whether training can go on, and what all workers told."""
         if self._strategy is None:
-            gradients, stacked, norm = self._summed_gradients(batch, step, stop_asked)
+            gradients, stacked, norm = self._summed_gradients(batch, step, told)
             own_norm, scale = norm, tf.convert_to_tensor(self._loss_scale.value)
         else:
             gradients, stacked, norm = self._strategy.run(
-                self._summed_gradients, args=(batch, step, stop_asked)
+                self._summed_gradients, args=(batch, step, told)
             )
             # Every device has the same sums by now.
             stacked = self._strategy.experimental_local_results(stacked)[0]
             own_norm = self._strategy.experimental_local_results(norm)[0]
             scale = self._loss_scale.value.read_value()
-        sums, stops = PretrainingSums.unstacked(stacked[:-1]), stacked[-1] > 0
+        sums, heard = PretrainingSums.unstacked(stacked[:-2]), stacked[-2:]
         settings = self._settings
         rate = optimization.learning_rate_at(
             step,
@@ -272,7 +282,7 @@ class TrainingStep:
                 scale,
             ]
         )
-        return row, going_well, stops
+        return row, going_well, heard
 
     def _update(self, gradients: Mapping[str, Any], clipping: tf.Tensor, rate: tf.Tensor) -> None:
         """Updates every variable, on each device its own copy."""
@@ -288,11 +298,11 @@ class TrainingStep:
                 )
 
     def _summed_gradients(
-        self, batch: Batch, step: tf.Tensor, stop_asked: tf.Tensor
+        self, batch: Batch, step: tf.Tensor, told: tf.Tensor
     ) -> tuple[Tensors, tf.Tensor, tf.Tensor]:
         """Returns the batch's gradients, its stacked sums, and the gradients' norm unscaled.
 
-        Behind the sums stands how many ask to stop.
+        Behind the sums stand how many ask to stop, and the chief's pace.
 
         With several devices this runs on each of them, on its share, and adds up the shares.
         """
@@ -326,14 +336,21 @@ class TrainingStep:
             )
 
         gradients, sums = _added_up(of_part, parts)
-        sums = tf.concat([sums, stop_asked[None]], axis=0)
+        if self._strategy is not None:
+            told = tf.stack([told[0], tf.where(replica == 0, told[1], 0.0)])
+        sums = tf.concat([sums, told], axis=0)
         if self._strategy is not None:
             names = list(gradients)
             *totals, sums = context.all_reduce(
                 tf.distribute.ReduceOp.SUM, [*(gradients[name] for name in names), sums]
             )
             gradients = dict(zip(names, totals, strict=True))
-        return gradients, sums, optimization.global_norm(gradients) / scale
+        norm = optimization.global_norm(gradients) / scale
+        if self._strategy is not None:
+            # Unequal processors round it differently, and it decides whether all go on and by how
+            # much the weights move: it is the chief's everywhere.
+            norm = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(replica == 0, norm, 0.0))
+        return gradients, sums, norm
 
 
 def _added_up(

@@ -31,6 +31,7 @@ from bert_clinical.weights import checkpoint
 from data_prep.common import atomic_files, program
 from data_prep.common.program import UserError
 from tests.golden_data import golden
+from tests.pretraining.training_workers import HANG_SECONDS, wait_until
 from tests.running import ROOT, arguments, assert_one_line_error, assert_success
 from tests.tfrecord_files import framed
 
@@ -336,7 +337,7 @@ def test_a_full_disk_costs_nothing_but_time(
     with small_disk(tmp_path / "disk", "4m") as resize:
         run = tmp_path / "disk" / "run"
         process = start(run, **settings)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=HANG_SECONDS)
         result = subprocess.CompletedProcess(process.args, process.returncode, out, err)
         assert_one_line_error(result, 1, "the checkpoint needs 678,656 bytes", "free some space")
         last = checkpoint.latest_checkpoint(run)
@@ -387,23 +388,15 @@ def start(output_dir: Path, **changes: Any) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     process = start(tmp_path, num_train_steps=100000, save_checkpoints_steps=10)
-    wait_for(tmp_path / "model.ckpt-10.index", process)
+    wait_until((tmp_path / "model.ckpt-10.index").exists, process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 128 + number, err
     latest = checkpoint.latest_checkpoint(tmp_path)
     assert latest is not None
@@ -445,7 +438,7 @@ class ForkedRun:
         self._process.kill()
 
     def communicate(self) -> int | None:
-        self._process.join(120)
+        self._process.join(HANG_SECONDS)
         return self._process.exitcode
 
 
@@ -491,7 +484,7 @@ def killed_and_restarted(
             break
         run = start(parts, **settings)
         # Wait for the run to make steps of its own, so that each kill hits another moment of it.
-        end = time.monotonic() + 120
+        end = time.monotonic() + HANG_SECONDS
         while newest_step() <= before:
             assert run.poll() is None
             assert time.monotonic() < end
