@@ -172,6 +172,9 @@ def _run(
             shared=shared,
             check=check,
             staging=staging,
+            unit="shards",
+            rate_unit="shards",
+            total=len(shards),
         )
         result = json.loads(beam_files.read(beam_files.join(staging, RESULT)))
     outcomes = {RemoteShard(*shard): Outcome(*outcome) for shard, outcome in result}

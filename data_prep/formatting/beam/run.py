@@ -79,6 +79,8 @@ def format_notes(
             files=[beam_files.absolute(file) for file in files],
             settings=settings,
             staging=staging.run,
+            unit="rows",
+            rate_unit="rows",
         )
         surveyed, splitter = beam_results.read_survey(staging.run)
         versions = settings.versions(splitter)
@@ -105,6 +107,9 @@ def format_notes(
             versions=versions,
             notes=total,
             staging=staging.run,
+            unit="notes",
+            rate_unit="words",
+            total=total,
         )
         written = beam_results.read_text(staging.run)
         work_shards.require_text(written.statistics)
@@ -181,6 +186,7 @@ class _Staging:
         marker = beam_files.read(self._marker) if self.is_assembling else None
         beam_files.remove_folder(self._path)
         if marker is not None:
+            beam_files.make_folder(self._path)
             beam_files.write(self._marker, marker)
 
 
