@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from data_prep.beam import failures as beam_failures
+from data_prep.beam import flink as beam_flink
 from data_prep.beam import options as beam_options
 from data_prep.common import files as beam_files
 from data_prep.common.program import UsageError, UserError, one_line
@@ -53,10 +54,12 @@ class _Launcher:
         self._runner = ""
         self._where_to_look = ""
         self._job = ""
+        self._flink: str | None = None
         # Whether the runner only takes the job, or has done it when it returns.
         self._submits = False
         self._is_taken = False
-        self._is_submitting = False
+        # There is a job, or there may be one in a moment.
+        self._may_run = False
         self._result: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.excepthook = self._watch_threads
 
@@ -77,6 +80,7 @@ class _Launcher:
     def run(self, build: Callable[[Any], None], runner: str, options: list[str]) -> None:
         """Runs a pipeline to its end and tells the parent its counters."""
         import apache_beam as beam
+        import grpc
 
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
         self._runner = runner
@@ -85,6 +89,7 @@ class _Launcher:
         engine = _engine(runner, parsed)
         self._submits = beam_options.submits(engine)
         beam_options.require_known(options, engine)
+        self._flink = beam_flink.address(beam_options.flink_master(parsed))
         endpoint = beam_options.job_endpoint(parsed)
         self._where_to_look = beam_failures.where_engine_logs(runner, endpoint)
         if endpoint is not None:
@@ -92,17 +97,20 @@ class _Launcher:
         pipeline = beam.Pipeline(runner=engine, options=beam_options.completed(parsed))
         build(pipeline)
         self.tell("look", beam_options.where_workers_come_from(parsed, self._where_to_look))
-        self._is_submitting = self._submits
-        result = pipeline.run()
-        self._result.put(result)
-        self._is_taken = True
-        job = getattr(result, "job_id", None)
-        if callable(job):
-            job = job()
-        if isinstance(job, str):
-            self._job = job
-            self.tell("said", f"{runner} runs job {job}")
-        state = result.wait_until_finish()
+        self._may_run = self._submits
+        try:
+            result = pipeline.run()
+            self._is_taken = True
+            self._job = _job_of(result)
+            self._result.put(result)
+            if self._job:
+                self.tell("said", f"{runner} runs job {self._job}")
+            state = result.wait_until_finish()
+        except Exception as error:
+            # A job server that is gone may have left its job behind.
+            self._may_run = self._is_taken and isinstance(error, grpc.RpcError)
+            raise
+        self._may_run = False
         if state not in (None, beam.runners.runner.PipelineState.DONE):
             self.tell("failed", f"the job{self._named()} ended as {state}; look {self._where()}")
             return
@@ -134,7 +142,7 @@ class _Launcher:
 
     def wait_for_parent(self) -> None:
         """Ends this process and all that it started, when the parent has heard of it."""
-        self._parent_is_gone.wait(_SECONDS_TO_END)
+        self._parent_is_gone.wait(_SECONDS_TO_CANCEL + _SECONDS_TO_END)
         os.killpg(0, signal.SIGKILL)
 
     def _named(self) -> str:
@@ -149,7 +157,7 @@ class _Launcher:
         except (EOFError, OSError):
             pass
         # Jobs on other machines go on without us, also one that is just being handed over.
-        if self._is_submitting:
+        if self._may_run:
             canceller = threading.Thread(target=self._cancel, daemon=True)
             canceller.start()
             canceller.join(_SECONDS_TO_CANCEL)
@@ -158,6 +166,8 @@ class _Launcher:
 
     def _cancel(self) -> None:
         result = self._result.get()
+        if self._flink is not None:
+            beam_flink.cancel(self._flink, self._job)
         if not result.is_in_terminal_state():
             result.cancel()
         while not result.is_in_terminal_state():
@@ -195,6 +205,14 @@ def _engine(runner: str, options: Any) -> Any:
         pipeline_options=encoded, retrieval_token="unused"
     )
     return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
+
+
+def _job_of(result: Any) -> str:
+    """Returns the runner's name of a job, empty if it has none."""
+    # A method of Dataflow's results; Beam's other ones keep it to themselves.
+    job = getattr(result, "job_id", None) or getattr(result, "_job_id", None)
+    found = job() if callable(job) else job
+    return found if isinstance(found, str) else ""
 
 
 def _require_answer(endpoint: str) -> None:

@@ -9,7 +9,12 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, PortableOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+)
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
@@ -86,6 +91,11 @@ def job_endpoint(parsed: PipelineOptions) -> str | None:
     """Returns where a job server is to be, None if there is to be none or Beam starts it."""
     endpoint = parsed.view_as(PortableOptions).job_endpoint
     return None if endpoint in (None, "", "embed") else endpoint
+
+
+def flink_master(parsed: PipelineOptions) -> str | None:
+    """Returns the address of Flink's job manager, if one is named."""
+    return parsed.view_as(FlinkRunnerOptions).flink_master
 
 
 def where_workers_come_from(parsed: PipelineOptions, where_to_look: str) -> str:

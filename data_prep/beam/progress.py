@@ -24,7 +24,7 @@ from data_prep.common.progress import Progress
 
 _log = logging.getLogger(__name__)
 
-_PREFIX = "progress-"
+PREFIX = "progress-"
 _SECONDS_BETWEEN_WRITES = 5.0
 _SECONDS_BETWEEN_LOOKS = {False: 2.0, True: 20.0}
 """By whether the folder is remote, where each look is as many requests as there are workers."""
@@ -55,7 +55,7 @@ class _Counters:
     """The counters of a process, and their file, which is at most some seconds behind."""
 
     def __init__(self, staging: str) -> None:
-        self._path = beam_files.join(staging, f"{_PREFIX}{uuid.uuid4().hex}.json")
+        self._path = beam_files.join(staging, f"{PREFIX}{uuid.uuid4().hex}.json")
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._next_write = 0.0
@@ -121,7 +121,7 @@ class Watch:
         counts: Counter[str] | None = None
         # A look that fails changes nothing; the next one may not.
         with contextlib.suppress(OSError, UserError):
-            for path in beam_files.find(self._staging, _PREFIX):
+            for path in beam_files.find(self._staging, PREFIX):
                 counts = (counts or Counter()) + Counter(json.loads(beam_files.read(path)))
         return counts
 

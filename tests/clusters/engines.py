@@ -102,14 +102,27 @@ class Cluster:
       flags: for a program that is to use it.
       workers: its worker nodes.
       processes: of the engine.
+      running_jobs: says which jobs have not ended, by the engine's own page.
     """
 
     def __init__(
-        self, flags: Mapping[str, str], workers: Sequence[Node], processes: Processes
+        self,
+        flags: Mapping[str, str],
+        workers: Sequence[Node],
+        processes: Processes,
+        running_jobs: Callable[[], list[str]] = list,
     ) -> None:
         self.flags = dict(flags)
         self.workers = list(workers)
         self.processes = processes
+        self.running_jobs = running_jobs
+
+    def flags_with(self, *options: str) -> dict[str, str]:
+        """Returns the flags, with more options of the pipeline."""
+        return {
+            **self.flags,
+            "pipeline_options": " ".join([self.flags["pipeline_options"], *options]),
+        }
 
 
 @contextlib.contextmanager
@@ -205,7 +218,13 @@ def flink(
             "Flink",
             lambda: len(_json(f"{rest}/taskmanagers").get("taskmanagers", ())) == len(workers),
         )
-        yield Cluster(_flags(head, f"--parallelism={slots * len(workers)}"), workers, processes)
+        flags = _flags(
+            head,
+            "FlinkRunner",
+            f"--flink_master={head.address}:{_REST_PORT}",
+            f"--parallelism={slots * len(workers)}",
+        )
+        yield Cluster(flags, workers, processes, lambda: _flink_jobs(rest))
 
 
 @contextlib.contextmanager
@@ -276,7 +295,8 @@ def spark(network: Network, folder: Path, *, cores: int = 2) -> Iterator[Cluster
         )
         page = f"http://{head.address}:{_SPARK_PAGE_PORT}/json/"
         processes.wait("Spark", lambda: _json(page).get("aliveworkers") == len(workers))
-        yield Cluster(_flags(head), workers, processes)
+        flags = _flags(head, "SparkRunner", f"--spark_master_url={master}")
+        yield Cluster(flags, workers, processes)
 
 
 @contextlib.contextmanager
@@ -292,15 +312,17 @@ def prism(network: Network, folder: Path) -> Iterator[Cluster]:
         processes.start("pool", node, _pool())
         processes.wait("Prism", lambda: _listens(node, _JOB_PORT))
         processes.wait("the pool", lambda: _listens(node, POOL_PORT))
-        yield Cluster(_flags(node), [node], processes)
+        yield Cluster(_flags(node, "PortableRunner"), [node], processes)
 
 
 _RUNNERS = "org.apache.beam.runners"
+_TIME_FORMAT = "dateTimeFormat=HH:mm:ss.SSS"
 
 
 def _java(jars: Path, main: str, heap: str, *properties: str) -> list[str]:
     opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPEN_PACKAGES]
-    return ["java", f"-Xmx{heap}", *opened, *properties, "-cp", f"{jars}/*", main]
+    times = [f"-Dorg.slf4j.simpleLogger.{name}" for name in ("showDateTime=true", _TIME_FORMAT)]
+    return ["java", f"-Xmx{heap}", *opened, *times, *properties, "-cp", f"{jars}/*", main]
 
 
 def _pool() -> list[str]:
@@ -326,7 +348,7 @@ def _start_job_server(
     processes.wait("the job server", lambda: _listens(head, _JOB_PORT))
 
 
-def _flags(head: Node, *more: str) -> dict[str, str]:
+def _flags(head: Node, runner: str, *more: str) -> dict[str, str]:
     options = [
         f"--job_endpoint={head.address}:{_JOB_PORT}",
         "--environment_type=EXTERNAL",
@@ -335,7 +357,7 @@ def _flags(head: Node, *more: str) -> dict[str, str]:
         "--sdk_worker_parallelism=2",
         *more,
     ]
-    return {"runner": "PortableRunner", "pipeline_options": " ".join(options)}
+    return {"runner": runner, "pipeline_options": " ".join(options)}
 
 
 def _listens(node: Node, port: int) -> bool:
@@ -349,6 +371,14 @@ def _listens(node: Node, port: int) -> bool:
         for line in found.stdout.splitlines()
         if len(fields := line.split()) > 3
     )
+
+
+def _flink_jobs(rest: str) -> list[str]:
+    return [
+        job["jid"]
+        for job in _json(f"{rest}/jobs/overview")["jobs"]
+        if job["state"] not in ("CANCELED", "FAILED", "FINISHED")
+    ]
 
 
 def _json(url: str) -> dict[str, Any]:
