@@ -14,10 +14,12 @@ import importlib.metadata
 import importlib.util
 import ipaddress
 import logging
+import os
 import queue
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -63,8 +65,7 @@ def main(values: ProgramFlags) -> int:
     _require_beam()
     if values.spacy_model is not None:
         _require_spacy_model(values.spacy_model)
-    from data_prep.beam import worker_pool as beam_worker_pool
-
+    beam_worker_pool = _import_quietly()
     received: queue.SimpleQueue[int] = queue.SimpleQueue()
     for ends in _SIGNALS:
         # What nohup or a shell's background has had ignored stays so.
@@ -105,6 +106,18 @@ def _address(text: str) -> str:
             text,
         )
     return f"[{address}]" if address.version == 6 else str(address)
+
+
+def _import_quietly() -> Any:
+    """Returns the module that needs Beam, without what Beam and gRPC say of themselves."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        from data_prep.beam import worker_pool as beam_worker_pool
+    finally:
+        logging.disable(before)
+    return beam_worker_pool
 
 
 def _require_beam() -> None:

@@ -38,7 +38,7 @@ _KINDS = (
         + _SAME_COMMAND,
     ),
     _Kind(
-        r"[Ee]xit(?:ed with|s with)? (?:code|status)(?: is)? 137\b|OOMKilled|"
+        r"[Ee]xit(?:ed with|s with)? (?:code|status)(?: is|:)? 137\b|OOMKilled|"
         r"Container killed by YARN for exceeding",
         "a process of the cluster was killed, as happens when memory runs out; give it more, "
         + _SAME_COMMAND,

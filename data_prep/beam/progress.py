@@ -84,13 +84,23 @@ class Watch:
       unit: the counter of what is done, such as notes.
       total: how many there are; None if unknown.
       rate_unit: the counter whose rate is shown.
+      seconds_between_lines: how often a line is written where there is no terminal.
     """
 
-    def __init__(self, staging: str, *, unit: str, total: int | None, rate_unit: str) -> None:
+    def __init__(
+        self,
+        staging: str,
+        *,
+        unit: str,
+        total: int | None,
+        rate_unit: str,
+        seconds_between_lines: float = 30.0,
+    ) -> None:
         self._staging = staging
         self._unit = unit
         self._total = total
         self._rate_unit = rate_unit
+        self._seconds_between_lines = seconds_between_lines
         self._start = self._last_look = time.monotonic()
         self._progress: Progress | None = None
         self._shown: Counter[str] = Counter()
@@ -128,7 +138,11 @@ class Watch:
     def _show(self, counts: Counter[str]) -> None:
         if self._progress is None:
             self._progress = Progress(
-                "workers", self._unit, total=self._total, rate_unit=self._rate_unit
+                "workers",
+                self._unit,
+                total=self._total,
+                rate_unit=self._rate_unit,
+                seconds_between_lines=self._seconds_between_lines,
             )
         if self._total is not None:
             counts[self._unit] = min(counts[self._unit], self._total)

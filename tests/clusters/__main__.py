@@ -1,11 +1,12 @@
 """Proves on real engines that clusters make what one machine makes: `python -m tests.clusters`.
 
-Arguments choose engines (flink, spark, prism; all unless given); what begins with a dash goes to
-pytest. Fetches the engines into a cache at the first run, about 1.5 GB.
+The first arguments choose engines (flink, spark, prism; all unless given), the others go to pytest.
+Fetches the engines into a cache at the first run, about 1.5 GB.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -22,12 +23,9 @@ _NEEDS = {
 
 def main(arguments: list[str]) -> int:
     """Runs the cases of the engines; returns pytest's exit status."""
-    options = [argument for argument in arguments if argument.startswith("-")]
-    chosen = [argument for argument in arguments if argument not in options] or list(_NEEDS)
-    unknown = [name for name in chosen if name not in _NEEDS]
-    if unknown:
-        print(f"found {unknown[0]!r}; expected some of {', '.join(_NEEDS)}", file=sys.stderr)
-        return 2
+    chosen = list(itertools.takewhile(_NEEDS.__contains__, arguments))
+    options = arguments[len(chosen) :]
+    chosen = chosen or list(_NEEDS)
     for name in chosen:
         reason = nodes.why_none() or _NEEDS[name]()
         if reason is not None:

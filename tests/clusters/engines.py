@@ -296,7 +296,12 @@ def spark(network: Network, folder: Path, *, cores: int = 2) -> Iterator[Cluster
         page = f"http://{head.address}:{_SPARK_PAGE_PORT}/json/"
         processes.wait("Spark", lambda: _json(page).get("aliveworkers") == len(workers))
         flags = _flags(head, "SparkRunner", f"--spark_master_url={master}")
-        yield Cluster(flags, workers, processes)
+        yield Cluster(
+            flags,
+            workers,
+            processes,
+            lambda: [app["id"] for app in _json(page).get("activeapps", ())],
+        )
 
 
 @contextlib.contextmanager
@@ -376,7 +381,7 @@ def _listens(node: Node, port: int) -> bool:
 def _flink_jobs(rest: str) -> list[str]:
     return [
         job["jid"]
-        for job in _json(f"{rest}/jobs/overview")["jobs"]
+        for job in _json(f"{rest}/jobs/overview").get("jobs", ())
         if job["state"] not in ("CANCELED", "FAILED", "FINISHED")
     ]
 

@@ -270,7 +270,10 @@ def test_mistakes_are_told_as_on_one_machine(tmp_path: Path, capfd, mistake: str
         ({"runner": None, "pipeline_options": "--x"}, "give --runner too"),
         ({"pipeline_options": "--runner=FlinkRunner"}, "give it as --runner"),
         ({"pipeline_options": "--x='"}, "close each quote"),
-        ({"pipeline_options": "--direct_num_workers=many"}, "Beam does not take them"),
+        ({"pipeline_options": "--direct_num_workers=many"}, "invalid int value: 'many'"),
+        ({"pipeline_options": "--direct_num_wrkers=2"}, "did you mean --direct_num_workers?"),
+        ({"pipeline_options": "direct_num_workers=2"}, "'direct_num_workers=2'; expected --NAME"),
+        ({"pipeline_options": "--output_executable_path=x.jar"}, "leave it out"),
         ({"input_file": None, "input_sql": "sqlite:///n.db", "sql_table": "n"}, "export the table"),
     ],
 )
