@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import platform
+import queue
 import signal
 import subprocess
 import sys
@@ -35,7 +37,7 @@ from data_prep.common.program import UserError
 
 _log = logging.getLogger(__name__)
 
-_WORKER = "data_prep.beam.worker"
+_SOURCE = "data_prep.beam.worker_source"
 _SECONDS_TO_REACH = 20.0
 _SECONDS_TO_END = 10.0
 _REQUESTS_AT_ONCE = 16
@@ -63,7 +65,8 @@ class _Worker(NamedTuple):
 
     id: str
     peer: str
-    process: subprocess.Popen[str]
+    process: int
+    has_ended: threading.Event
 
 
 class _RefusedError(Exception):
@@ -71,21 +74,34 @@ class _RefusedError(Exception):
 
 
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
-    """Gives a process to each worker that is asked for, and knows when it ends.
+    """Starts a process for each worker that is asked for, and knows when it ends.
 
-    One process is always ready: an engine may ask for new workers at each stage of a job, and
-    imports take seconds. Task managers count their workers each from one, so an id may be in use
-    several times.
+    Task managers count their workers each from one, so an id may be in use several times.
 
     Args:
-      modules: what workers import before they are asked for.
+      modules: what workers have imported when they start.
+
+    Raises:
+      UserError: they cannot be imported.
     """
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
-        self._command = [sys.executable, "-m", _WORKER, *modules]
+        self._command = [sys.executable, "-m", _SOURCE, *modules]
+        # Held from a question to the source of workers to its answer.
+        self._asking = threading.Lock()
+        self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        # Held while what follows is looked at or changed.
         self._lock = threading.Lock()
-        self._workers: list[_Worker] = []
-        self._ready: subprocess.Popen[str] | None = self._open()
+        self._asked: tuple[str, str] | None = None
+        self._workers: dict[int, _Worker] = {}
+        self._is_closed = False
+        self._source = self._open_source()
+        if not self._ready.get():
+            raise UserError(
+                f"{sys.executable} cannot import what workers need; install the project there "
+                "again, with the extra beam"
+            )
 
     def StartWorker(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Starts a worker, or answers why there is none."""
@@ -102,7 +118,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     def StopWorker(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Ends a worker of the task manager that asks; it may have ended by itself."""
         with self._lock:
-            named = [worker for worker in self._workers if worker.id == request.worker_id]
+            named = [worker for worker in self._workers.values() if worker.id == request.worker_id]
         mine = [worker for worker in named if worker.peer == context.peer()]
         # Over another connection than it was started by, an id says enough if it is the only one.
         _end(mine or (named if len(named) == 1 else []))
@@ -111,65 +127,102 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     def close(self) -> int:
         """Ends all workers and starts no more; returns how many there were."""
         with self._lock:
-            ready, self._ready = self._ready, None
-            workers = list(self._workers)
-        if ready is not None:
-            ready.kill()
-            ready.wait()
+            self._is_closed = True
+            workers = list(self._workers.values())
         _end(workers)
+        self._source.kill()
+        self._source.wait()
         return len(workers)
 
     def _start(self, worker_id: str, peer: str, environment: Mapping[str, str]) -> None:
-        with self._lock:
-            process = self._ready
-            if process is None:
-                raise _RefusedError("the worker pool is ending; start it again")
+        with self._asking:
+            with self._lock:
+                if self._is_closed:
+                    raise _RefusedError("the worker pool is ending; start it again")
+                self._asked = (worker_id, peer)
+                source = self._source
+            assert source.stdin is not None
             try:
-                if process.poll() is not None:
-                    process = self._open()
-                assert process.stdin is not None
-                process.stdin.write(json.dumps(environment) + "\n")
-                process.stdin.flush()
-                self._ready = self._open()
-            except OSError as error:
+                source.stdin.write(json.dumps(environment) + "\n")
+                source.stdin.flush()
+                has_answer = True
+            except BrokenPipeError:
+                with self._lock:
+                    # Whoever listened to the source has answered if it heard of the question.
+                    has_answer, self._asked = self._asked is None, None
+            if not has_answer or not self._answers.get():
                 raise _RefusedError(
-                    f"the worker pool on {platform.node()} cannot start a worker: {error.strerror}"
-                ) from None
-            worker = _Worker(worker_id, peer, process)
-            self._workers.append(worker)
-        _log.info("worker %s started, process %d", worker_id, process.pid)
-        threading.Thread(target=self._mind, args=[worker], daemon=True).start()
+                    f"the worker pool on {platform.node()} could not start a worker, as happens "
+                    "when memory runs out; run the same command again"
+                )
 
-    def _open(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+    def _open_source(self) -> subprocess.Popen[str]:
+        source = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             # What a worker prints may hold text of a note.
-            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             text=True,
             # Ctrl-C in a terminal is for the pool, which ends its workers itself.
             start_new_session=True,
         )
+        threading.Thread(target=self._listen, args=[source], daemon=True).start()
+        return source
 
-    def _mind(self, worker: _Worker) -> None:
-        status = worker.process.wait()
+    def _listen(self, source: subprocess.Popen[str]) -> None:
+        """Hears what becomes of workers, until their source has ended."""
+        assert source.stdout is not None
+        is_ready = False
+        for line in source.stdout:
+            answer = json.loads(line)
+            if "ready" in answer:
+                is_ready = True
+                self._ready.put(True)
+            elif "started" in answer:
+                self._has_started(answer["started"])
+            else:
+                self._has_ended(answer["ended"], answer["status"])
+        status = source.wait()
         with self._lock:
-            self._workers.remove(worker)
-        if worker.process.stdin is not None:
-            worker.process.stdin.close()
+            lost, self._workers = list(self._workers.values()), {}
+            was_asked, self._asked = self._asked is not None, None
+            if is_ready and not self._is_closed:
+                _log.warning(
+                    "the process that workers are copies of ended with exit status %d, and %d "
+                    "worker(s) with it; starting it again",
+                    status, len(lost),
+                )  # fmt: skip
+                self._source = self._open_source()
+        for worker in lost:
+            worker.has_ended.set()
+        if not is_ready:
+            self._ready.put(False)
+        if was_asked:
+            self._answers.put(False)
+
+    def _has_started(self, pid: int) -> None:
+        with self._lock:
+            assert self._asked is not None
+            worker = _Worker(*self._asked, pid, threading.Event())
+            self._workers[pid] = worker
+            self._asked = None
+        _log.info("worker %s started, process %d", worker.id, pid)
+        self._answers.put(True)
+
+    def _has_ended(self, pid: int, status: int) -> None:
+        with self._lock:
+            worker = self._workers.pop(pid)
+        worker.has_ended.set()
         if status == -signal.SIGKILL:
             _log.warning(
                 "worker %s, process %d, was killed, as happens when memory runs out",
-                worker.id, worker.process.pid,
+                worker.id, pid,
             )  # fmt: skip
         elif status not in (0, -signal.SIGTERM):
-            _log.warning(
-                "worker %s, process %d, ended with exit status %d",
-                worker.id, worker.process.pid, status,
-            )  # fmt: skip
+            _log.warning("worker %s, process %d, ended with exit status %d", worker.id, pid, status)
         else:
-            _log.info("worker %s ended, process %d", worker.id, worker.process.pid)
+            _log.info("worker %s ended, process %d", worker.id, pid)
 
 
 @contextlib.contextmanager
@@ -246,13 +299,12 @@ def _environment(request: Any) -> dict[str, str]:
     }
 
 
-def _end(workers: list[_Worker]) -> None:
+def _end(workers: Sequence[_Worker]) -> None:
     """Ends workers and waits until they have."""
-    for worker in workers:
-        worker.process.terminate()
-    for worker in workers:
-        try:
-            worker.process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            worker.process.kill()
-            worker.process.wait()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for worker in workers:
+            if not worker.has_ended.is_set():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.process, number)
+        if all(worker.has_ended.wait(_SECONDS_TO_END) for worker in workers):
+            return

@@ -136,7 +136,7 @@ def test_workers_run_with_the_pools_own_python_whatever_path_says(engine: str) -
         worker = process_of(made.said("worker 1-1 started"))
         assert Path(f"/proc/{worker}/exe").resolve() == Path(sys.executable).resolve()
         environment = Path(f"/proc/{worker}/cmdline").read_bytes().split(b"\0")
-        assert b"data_prep.beam.worker" in environment
+        assert b"data_prep.beam.worker_source" in environment
 
 
 def test_equal_ids_of_two_task_managers_are_two_workers(engine: str) -> None:
@@ -171,9 +171,7 @@ def test_workers_end_with_the_pool(engine: str, number: signal.Signals) -> None:
             made.said(f"ended by {number.name}, with 2 worker(s)")
         for descriptor in gone:
             # Readable when the process has ended.
-            poll = select.poll()
-            poll.register(descriptor)
-            assert poll.poll(SECONDS * 1000)
+            assert select.select([descriptor], [], [], SECONDS)[0]
             os.close(descriptor)
 
 
@@ -183,6 +181,20 @@ def test_a_worker_that_is_killed_is_said(engine: str) -> None:
         worker = process_of(made.said("worker 1-1 started"))
         os.kill(worker, signal.SIGKILL)
         made.said(f"worker 1-1, process {worker}, was killed", "memory")
+
+
+def test_workers_that_lost_what_they_are_copies_of_are_made_up_for(engine: str) -> None:
+    with pool() as made, made.asked() as asked:
+        assert asked.StartWorker(start("1-1", engine)).error == ""
+        worker = process_of(made.said("worker 1-1 started"))
+        gone = os.pidfd_open(worker)
+        parent = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(parent, signal.SIGKILL)
+        made.said("1 worker(s) with it; starting it again")
+        assert select.select([gone], [], [], SECONDS)[0]
+        os.close(gone)
+        assert asked.StartWorker(start("1-1", engine)).error == ""
+        made.said("worker 1-1 started")
 
 
 def test_a_pipeline_of_other_versions_is_refused(engine: str) -> None:

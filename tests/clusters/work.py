@@ -121,7 +121,7 @@ def kill_worker(node: Node) -> None:
     """Ends the worker process of a node that has done the most, as the kernel does for memory."""
     workers = [
         pid for pid in node.processes()
-        if b"data_prep.beam.worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"data_prep.beam.worker_source" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     ]  # fmt: skip
     os.kill(max(workers, key=_cpu_ticks), signal.SIGKILL)
 
