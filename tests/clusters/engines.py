@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +17,11 @@ from typing import Any
 
 from tests.clusters import installation
 from tests.clusters.nodes import Network, Node
-from tests.running import ROOT
+from tests.clusters.processes import Processes
 
 POOL_PORT = 50000
 _JOB_PORT, _ARTIFACT_PORT, _EXPANSION_PORT = 8099, 8098, 8097
 _REST_PORT, _SPARK_PORT, _SPARK_PAGE_PORT = 8081, 7077, 8080
-_SECONDS_TO_START = 180.0
 
 # What Flink's and Spark's start scripts open of Java 17 for them.
 _OPEN_PACKAGES = (
@@ -36,65 +33,6 @@ _OPEN_PACKAGES = (
 )  # fmt: skip
 
 
-class Processes:
-    """What runs on the nodes, by name; a context manager that ends it all."""
-
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
-        self._started: dict[str, tuple[Node, Sequence[str], Mapping[str, str]]] = {}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, name: str, node: Node, command: Sequence[str], **environment: str) -> None:
-        """Starts a program on a node."""
-        self._started[name] = (node, command, environment)
-        self._running[name] = self._open(name)
-
-    def restart(self, node: Node) -> None:
-        """Starts again what ran on a node that was killed."""
-        for name, (home, _, _) in self._started.items():
-            if home == node:
-                self._running[name].wait()
-                self._running[name] = self._open(name)
-
-    def log(self, name: str) -> str:
-        """Returns what a program has said."""
-        return self._path(name).read_text(errors="replace")
-
-    def wait(self, what: str, is_ready: Callable[[], bool]) -> None:
-        """Returns when something is ready; a program that has ended by then is an error."""
-        limit = time.monotonic() + _SECONDS_TO_START
-        while not is_ready():
-            for name, process in self._running.items():
-                assert process.poll() is None, f"{name} has ended:\n{self.log(name)[-2000:]}"
-            assert time.monotonic() < limit, f"{what} is not ready"
-            time.sleep(0.1)
-
-    def _path(self, name: str) -> Path:
-        return self._logs / f"{name}.log"
-
-    def _open(self, name: str) -> subprocess.Popen[bytes]:
-        node, command, environment = self._started[name]
-        with self._path(name).open("ab") as log:
-            return subprocess.Popen(
-                node.command(command),
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-            )
-
-    def __enter__(self) -> Processes:
-        self._logs.mkdir(parents=True, exist_ok=True)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for process in self._running.values():
-            process.kill()
-            process.wait()
-
-
 class Cluster:
     """An engine that runs.
 
@@ -103,6 +41,7 @@ class Cluster:
       workers: its worker nodes.
       processes: of the engine.
       running_jobs: says which jobs have not ended, by the engine's own page.
+      ended_jobs: says what seconds the others have taken, in order, by Flink's own page.
     """
 
     def __init__(
@@ -111,11 +50,13 @@ class Cluster:
         workers: Sequence[Node],
         processes: Processes,
         running_jobs: Callable[[], list[str]] = list,
+        ended_jobs: Callable[[], list[float]] = list,
     ) -> None:
         self.flags = dict(flags)
         self.workers = list(workers)
         self.processes = processes
         self.running_jobs = running_jobs
+        self.ended_jobs = ended_jobs
 
     def flags_with(self, *options: str) -> dict[str, str]:
         """Returns the flags, with more options of the pipeline."""
@@ -224,7 +165,13 @@ def flink(
             f"--flink_master={head.address}:{_REST_PORT}",
             f"--parallelism={slots * len(workers)}",
         )
-        yield Cluster(flags, workers, processes, lambda: _flink_jobs(rest))
+        yield Cluster(
+            flags,
+            workers,
+            processes,
+            lambda: [job["jid"] for job in _flink_jobs(rest, has_ended=False)],
+            lambda: [job["duration"] / 1000 for job in _flink_jobs(rest, has_ended=True)],
+        )
 
 
 @contextlib.contextmanager
@@ -378,12 +325,13 @@ def _listens(node: Node, port: int) -> bool:
     )
 
 
-def _flink_jobs(rest: str) -> list[str]:
-    return [
-        job["jid"]
+def _flink_jobs(rest: str, *, has_ended: bool) -> list[dict[str, Any]]:
+    jobs = [
+        job
         for job in _json(f"{rest}/jobs/overview").get("jobs", ())
-        if job["state"] not in ("CANCELED", "FAILED", "FINISHED")
+        if (job["state"] in ("CANCELED", "FAILED", "FINISHED")) == has_ended
     ]
+    return sorted(jobs, key=lambda job: job["start-time"])
 
 
 def _json(url: str) -> dict[str, Any]:
