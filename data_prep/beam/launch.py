@@ -29,84 +29,97 @@ _SECONDS_TO_END = 30.0
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
-def run(
-    module: str,
-    *,
-    runner: str,
-    pipeline_options: Sequence[str],
-    unit: str,
-    rate_unit: str,
-    total: int | None = None,
-    staging: str,
-    **arguments: Any,
-) -> Counters:
-    """Builds a pipeline, runs it and waits for its end.
+class Launcher:
+    """The process that hands pipelines to a runner, one after the other; a context manager.
 
     Args:
-      module: its function `build` adds the steps to an `apache_beam.Pipeline`. Imported only in the
-        other process.
       runner: a name that Beam knows.
       pipeline_options: the runner's.
-      unit: what the steps count as done, by `beam_progress.add`.
-      rate_unit: the counter whose rate is shown.
-      total: how many of `unit` there are to do, if that is known.
-      staging: folder of the run, given to `build` too.
-      arguments: the other ones of `build`.
-
-    Returns:
-      The pipeline's counters, as far as the runner tells them.
-
-    Raises:
-      UserError: the pipeline failed.
     """
-    here, there = socket.socketpair()
-    with here, there:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _LAUNCH, str(there.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[there.fileno()],
-            start_new_session=True,
-        )
-        pipe = Connection(here.detach())
-    try:
-        pipe.send(list(sys.path))
-        pipe.send((module, {**arguments, "staging": staging}, runner, list(pipeline_options)))
-        with Watch(staging, unit=unit, total=total, rate_unit=rate_unit) as watch:
-            return _wait(pipe, watch)
-    except (EOFError, ConnectionError):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_SECONDS_TO_END)
-        raise UserError(
-            f"the process that started {runner} ended with exit status {process.returncode}; run "
-            "the same command again"
-        ) from None
-    finally:
+
+    def __init__(self, runner: str, pipeline_options: Sequence[str]) -> None:
+        self._runner = runner
+        self._options = list(pipeline_options)
+        self._where_to_look = "whether the runner's machines are there"
+
+    def run(
+        self,
+        module: str,
+        *,
+        unit: str,
+        rate_unit: str,
+        total: int | None = None,
+        staging: str,
+        **arguments: Any,
+    ) -> Counters:
+        """Builds a pipeline, runs it and waits for its end.
+
+        Args:
+          module: its function `build` adds the steps to an `apache_beam.Pipeline`. Imported only in
+            the other process.
+          unit: what the steps count as done, by `beam_progress.add`.
+          rate_unit: the counter whose rate is shown.
+          total: how many of `unit` there are to do, if that is known.
+          staging: folder of the run, given to `build` too.
+          arguments: the other ones of `build`.
+
+        Returns:
+          The pipeline's counters, as far as the runner tells them.
+
+        Raises:
+          UserError: the pipeline failed.
+        """
+        try:
+            self._pipe.send((module, {**arguments, "staging": staging}))
+            with Watch(staging, unit=unit, total=total, rate_unit=rate_unit) as watch:
+                return self._wait(watch)
+        except (EOFError, ConnectionError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_SECONDS_TO_END)
+            raise UserError(
+                f"the process that started {self._runner} ended with exit status "
+                f"{self._process.returncode}; run the same command again"
+            ) from None
+
+    def _wait(self, watch: Watch) -> Counters:
+        while True:
+            if not self._pipe.poll(_SECONDS_BETWEEN_LOOKS):
+                watch.look(self._where_to_look)
+                continue
+            kind, value = self._pipe.recv()
+            if kind == "done":
+                return value
+            if kind == "said":
+                _log.info("%s", value)
+            elif kind == "look":
+                self._where_to_look = value
+            else:
+                raise (UsageError if kind == "usage" else UserError)(value)
+
+    def __enter__(self) -> Launcher:
+        here, there = socket.socketpair()
+        with here, there:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _LAUNCH, str(there.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[there.fileno()],
+                start_new_session=True,
+            )
+            self._pipe = Connection(here.detach())
+        self._pipe.send(list(sys.path))
+        self._pipe.send((self._runner, self._options))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         # The launcher cancels what it can when this end of the pipe is closed, and then ends.
-        pipe.close()
+        self._pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_SECONDS_TO_END)
+            self._process.wait(_SECONDS_TO_END)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _wait(pipe: Connection, watch: Watch) -> Counters:
-    where_to_look = "whether the runner's machines are there"
-    while True:
-        if not pipe.poll(_SECONDS_BETWEEN_LOOKS):
-            watch.look(where_to_look)
-            continue
-        kind, value = pipe.recv()
-        if kind == "done":
-            return value
-        if kind == "said":
-            _log.info("%s", value)
-        elif kind == "look":
-            where_to_look = value
-        else:
-            raise (UsageError if kind == "usage" else UserError)(value)
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 _LAUNCH = """

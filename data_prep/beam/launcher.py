@@ -31,12 +31,15 @@ _MOST_CHARACTERS = 600
 
 
 def launch(pipe: Connection) -> None:
-    """Runs the pipeline that it is told of, and ends this process with all that it started."""
+    """Runs the pipelines that it is told of, and ends this process with all that it started."""
     launcher = _Launcher(pipe)
     try:
-        module, arguments, runner, options = launcher.receive()
-        build = importlib.import_module(module).build
-        launcher.run(functools.partial(build, **arguments), runner, options)
+        runner, options = launcher.receive()
+        launcher.prepare(runner, options)
+        while True:
+            module, arguments = launcher.receive()
+            build = importlib.import_module(module).build
+            launcher.tell("done", launcher.run(functools.partial(build, **arguments)))
     except UsageError as error:
         launcher.tell("usage", str(error))
     except BaseException as error:  # noqa: BLE001
@@ -50,11 +53,14 @@ class _Launcher:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
+        self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._parent_is_gone = threading.Event()
         self._runner = ""
+        self._options: list[str] = []
+        self._engine: Any = None
         self._where_to_look = ""
-        self._job = ""
         self._flink: str | None = None
+        self._job = ""
         # Whether the runner only takes the job, or has done it when it returns.
         self._submits = False
         self._is_taken = False
@@ -62,12 +68,11 @@ class _Launcher:
         self._may_run = False
         self._result: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.excepthook = self._watch_threads
+        threading.Thread(target=self._listen, daemon=True).start()
 
     def receive(self) -> Any:
-        """Returns what is to be done; from then on the parent only ever goes away."""
-        task = self._pipe.recv()
-        threading.Thread(target=self._watch_parent, daemon=True).start()
-        return task
+        """Returns what the parent sends next."""
+        return self._received.get()
 
     def tell(self, kind: str, value: Any) -> None:
         """Tells the parent, if it is there."""
@@ -77,26 +82,37 @@ class _Launcher:
             except OSError:
                 return
 
-    def run(self, build: Callable[[Any], None], runner: str, options: list[str]) -> None:
-        """Runs a pipeline to its end and tells the parent its counters."""
+    def prepare(self, runner: str, options: list[str]) -> None:
+        """Makes the runner, and refuses what could not become of its options."""
         import apache_beam as beam
-        import grpc
 
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        logging.getLogger(beam.__name__).setLevel(logging.CRITICAL)
         self._runner = runner
+        self._options = options
         beam_files.set_options(options)
         parsed = beam_options.parse(options)
-        engine = _engine(runner, parsed)
-        self._submits = beam_options.submits(engine)
-        beam_options.require_known(options, engine)
+        self._engine = _engine(runner, parsed)
+        self._submits = beam_options.submits(self._engine)
+        beam_options.require_known(options, self._engine)
+        if self._submits:
+            _keep_job_server(self._engine)
         self._flink = beam_flink.address(beam_options.flink_master(parsed))
         endpoint = beam_options.job_endpoint(parsed)
         self._where_to_look = beam_failures.where_engine_logs(runner, endpoint)
         if endpoint is not None:
             _require_answer(endpoint)
-        pipeline = beam.Pipeline(runner=engine, options=beam_options.completed(parsed))
-        build(pipeline)
         self.tell("look", beam_options.where_workers_come_from(parsed, self._where_to_look))
+
+    def run(self, build: Callable[[Any], None]) -> dict[str, int]:
+        """Runs a pipeline to its end and returns its counters."""
+        import apache_beam as beam
+        import grpc
+
+        options = beam_options.completed(beam_options.parse(self._options))
+        pipeline = beam.Pipeline(runner=self._engine, options=options)
+        build(pipeline)
+        self._job = ""
+        self._is_taken = False
         self._may_run = self._submits
         try:
             result = pipeline.run()
@@ -104,17 +120,17 @@ class _Launcher:
             self._job = _job_of(result)
             self._result.put(result)
             if self._job:
-                self.tell("said", f"{runner} runs job {self._job}")
+                self.tell("said", f"{self._runner} runs job {self._job}")
             state = result.wait_until_finish()
         except Exception as error:
             # A job server that is gone may have left its job behind.
             self._may_run = self._is_taken and isinstance(error, grpc.RpcError)
             raise
         self._may_run = False
+        self._result.get()
         if state not in (None, beam.runners.runner.PipelineState.DONE):
-            self.tell("failed", f"the job{self._named()} ended as {state}; look {self._where()}")
-            return
-        self.tell("done", _counters(result))
+            raise UserError(f"the job{self._named()} ended as {state}; look {self._where()}")
+        return _counters(result)
 
     def told(self, error: BaseException) -> str:
         """Returns what can be said of a failure."""
@@ -151,9 +167,11 @@ class _Launcher:
     def _where(self) -> str:
         return self._where_to_look or beam_failures.where_engine_logs(self._runner, None)
 
-    def _watch_parent(self) -> None:
+    def _listen(self) -> None:
+        """Hands on what the parent sends, until it is gone."""
         try:
-            self._pipe.recv()
+            while True:
+                self._received.put(self._pipe.recv())
         except (EOFError, OSError):
             pass
         # Jobs on other machines go on without us, also one that is just being handed over.
@@ -213,6 +231,21 @@ def _job_of(result: Any) -> str:
     job = getattr(result, "job_id", None) or getattr(result, "_job_id", None)
     found = job() if callable(job) else job
     return found if isinstance(found, str) else ""
+
+
+def _keep_job_server(engine: Any) -> None:
+    """Makes a runner that starts a job server of its own start one for all pipelines."""
+    start = getattr(engine, "default_job_server", None)
+    if start is None:
+        return
+    servers: list[Any] = []
+
+    def kept(options: Any) -> Any:
+        if not servers:
+            servers.append(start(options))
+        return servers[0]
+
+    engine.default_job_server = kept
 
 
 def _require_answer(endpoint: str) -> None:

@@ -152,6 +152,9 @@ class Watch:
         self._progress.advance(more.get(self._unit, 0), rate=more.get(self._rate_unit, 0))
 
     def __enter__(self) -> Watch:
+        # What an earlier pipeline of the run left says nothing of this one's workers.
+        for path in beam_files.find(self._staging, PREFIX):
+            beam_files.remove(path)
         return self
 
     def __exit__(self, *exception: object) -> None:

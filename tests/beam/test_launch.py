@@ -23,7 +23,8 @@ from data_prep.beam import progress as beam_progress
 from data_prep.common import files as beam_files
 from data_prep.common.program import UserError
 
-NOBODY = f"localhost:{free_port()}"
+# Stands for an address where nobody listens.
+NOBODY = "NOBODY"
 
 
 @pytest.mark.parametrize(
@@ -51,16 +52,17 @@ NOBODY = f"localhost:{free_port()}"
 def test_what_fails_before_a_job_is_taken_is_told(
     tmp_path: Path, capfd, runner: str, options: str, fragments: list[str]
 ) -> None:
+    nobody = f"localhost:{free_port()}"
     source = write_notes(tmp_path / "n.csv", made_up_notes(3))
     status, out, err = run(
         capfd, input_file=source, output_dir=tmp_path / "out", **RULES,
-        runner=runner, pipeline_options=options,
+        runner=runner, pipeline_options=options.replace(NOBODY, nobody),
     )  # fmt: skip
     assert status == 1, err
     assert len(err.splitlines()) == 1, err
     assert "withheld" not in err
     for fragment in fragments:
-        assert fragment in err
+        assert fragment.replace(NOBODY, nobody) in err
     assert PLANTED not in out + err
     assert not list(tmp_path.glob("out/*"))
 
@@ -156,15 +158,16 @@ def test_while_no_worker_begins_the_program_says_where_to_look(
 
 
 def test_progress_is_the_sum_of_the_workers_counters(tmp_path: Path, said) -> None:
-    for number in (1, 2):
-        # A process has one set of counters; each of these is another process's.
-        counters = beam_progress._Counters(str(tmp_path))
-        counters.add({"notes": number, "words": 100 * number})
+    # A process has one set of counters; each of these is another process's.
+    beam_progress._Counters(str(tmp_path)).add({"notes": 5})
     with beam_progress.Watch(
         str(tmp_path), unit="notes", total=7, rate_unit="words", seconds_between_lines=0.0
     ) as watch:
+        first, second = (beam_progress._Counters(str(tmp_path)) for _ in range(2))
+        first.add({"notes": 1, "words": 100})
+        second.add({"notes": 2, "words": 200})
         watch.look("there")
-        counters.add({"notes": 100})
+        second.add({"notes": 100})
         watch.look("there")
     assert "3 of 7 notes" in said.messages[0]
     assert "7 of 7 notes" in said.messages[1]

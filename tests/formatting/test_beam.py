@@ -360,9 +360,11 @@ def test_files_that_begin_to_appear_are_gone_on_with(tmp_path: Path, capfd, monk
 
 def test_counters_are_numbers_and_reasons(tmp_path: Path, capfd, monkeypatch) -> None:
     seen: dict[str, int] = {}
-    real = beam_launch.run
+    real = beam_launch.Launcher.run
     monkeypatch.setattr(
-        beam_launch, "run", lambda *args, **kwargs: seen.update(real(*args, **kwargs))
+        beam_launch.Launcher,
+        "run",
+        lambda *args, **kwargs: seen.update(real(*args, **kwargs)),
     )
     source = write_notes(tmp_path / "n.csv", [*made_up_notes(40), (1, "Physician", "1", "x")])
     out = tmp_path / "out"
