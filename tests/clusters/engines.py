@@ -264,7 +264,9 @@ def prism(network: Network, folder: Path) -> Iterator[Cluster]:
         processes.start("pool", node, _pool())
         processes.wait("Prism", lambda: _listens(node, _JOB_PORT))
         processes.wait("the pool", lambda: _listens(node, POOL_PORT))
-        yield Cluster(_flags(node, "PortableRunner"), [node], processes)
+        # Prism takes whoever hands it a pipeline to be on its own machine.
+        flags = _flags(node, "PortableRunner", f"--artifact_endpoint={node.address}:{_JOB_PORT}")
+        yield Cluster(flags, [node], processes)
 
 
 _RUNNERS = "org.apache.beam.runners"
