@@ -235,6 +235,8 @@ def spark(network: Network, folder: Path, *, cores: int = 2) -> Iterator[Cluster
                     "768m",
                     f"-Dspark.driver.host={head.address}",
                     f"-Dspark.local.dir={folder}",
+                    # Spark's own Guava is too old for Beam's file systems.
+                    f"-Dspark.executor.extraClassPath={_guava(installation.spark_job_server())}",
                 ),
                 f"--spark-master-url={master}",
             ],
@@ -277,6 +279,10 @@ def _java(jars: Path, main: str, heap: str, *properties: str) -> list[str]:
     opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPEN_PACKAGES]
     times = [f"-Dorg.slf4j.simpleLogger.{name}" for name in ("showDateTime=true", _TIME_FORMAT)]
     return ["java", f"-Xmx{heap}", *opened, *times, *properties, "-cp", f"{jars}/*", main]
+
+
+def _guava(jars: Path) -> str:
+    return ":".join(str(jar) for name in ("guava-*", "failureaccess-*") for jar in jars.glob(name))
 
 
 def _pool() -> list[str]:

@@ -119,13 +119,18 @@ def formatted_notes(out: Path) -> int:
 
 def kill_worker(node: Node) -> None:
     """Ends the worker process of a node that has done the most, as the kernel does for memory."""
-    workers = [
+    copies = [
         pid for pid in node.processes()
         if b"data_prep.beam.worker_source" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     ]  # fmt: skip
+    workers = [pid for pid in copies if int(_stat(pid)[1]) in copies]
     os.kill(max(workers, key=_cpu_ticks), signal.SIGKILL)
 
 
 def _cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+    return int(_stat(pid)[11]) + int(_stat(pid)[12])
+
+
+def _stat(pid: int) -> list[str]:
+    """Returns what the kernel says of a process, from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -29,7 +29,7 @@ from tests.format_notes_program import (
     run,
     write_notes,
 )
-from tests.running import ROOT, arguments, run_program
+from tests.running import ROOT, arguments, assert_one_line_error, run_program
 
 MODULE = "data_prep.format_notes"
 
@@ -131,6 +131,24 @@ def test_a_job_service_with_worker_processes_makes_the_same(
         result = run_program(MODULE, output_dir=tmp_path / "beam", timeout=120, **flags, **service)
     assert (result.returncode, result.stderr) == (0, "")
     assert folder_bytes(tmp_path / "beam") == folder_bytes(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_pool_of_other_versions_is_told(tmp_path: Path, monkeypatch) -> None:
+    # A plugin is imported by the process that asks the pool for workers.
+    (tmp_path / "older.py").write_text(
+        "from data_prep import beam_worker_pool\n"
+        "beam_worker_pool.versions = lambda: {'apache-beam': '1.0'}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    source = write_notes(tmp_path / "n.csv", made_up_notes(6))
+    with job_service(tmp_path) as service:
+        service["pipeline_options"] += " --beam_plugins=older"
+        result = run_program(
+            MODULE, input_file=source, output_dir=tmp_path / "out", **RULES, **service
+        )
+    assert_one_line_error(result, 1, "apache-beam", "in place of 1.0", "the same installation")
+    assert not list(tmp_path.glob("out/*"))
 
 
 @pytest.mark.slow
