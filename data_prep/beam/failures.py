@@ -56,11 +56,7 @@ _KINDS = (
         "wait for other jobs to end",
     ),
     _Kind(
-        r"No client connected within timeout|Timed out while waiting for.*harness|"
-        r"Connection refused: \S*:(?:\d+)[^\n]*\n(?s:.{0,4000})ExternalEnvironmentFactory|"
-        r"ExternalEnvironmentFactory(?s:.{0,4000})(?:Connection refused|UNAVAILABLE)|"
-        r"UNAVAILABLE(?s:.{0,4000})ExternalEnvironmentFactory|"
-        r"failed to connect to all addresses",
+        r"No client connected within timeout|Timed out while waiting for.*harness",
         "no worker connected to the engine; see that bert-clinical-worker-pool runs on each node, "
         "at the port that --environment_config names, and what it has logged",
     ),
@@ -74,7 +70,7 @@ _KINDS = (
     ),
     _Kind(
         r"SDK Harness|Channel closed|Client closed before|Keepalive failed|"
-        r"(?:CANCELLED|UNAVAILABLE): |call already (?:cancelled|half-closed)|"
+        r"CANCELLED: |call already (?:cancelled|half-closed)|"
         r"Multiplexer hanging up",
         "a worker ended while it worked, as happens when memory runs out; see what its worker pool "
         "has logged, " + _SAME_COMMAND + "; a restart strategy of the cluster "
@@ -91,6 +87,12 @@ _KINDS = (
         r"All masters are unresponsive",
         "the job server could not hand the job to the engine; see that the engine runs at the "
         "address that the job server was given, and that both are of one version",
+    ),
+    # Last: it may be what follows from any of the others.
+    _Kind(
+        r"Connection refused|failed to connect to all addresses",
+        "a node of the engine refused a connection, as where no worker pool runs; see that "
+        "bert-clinical-worker-pool runs on each node, at the port that --environment_config names",
     ),
 )  # fmt: skip
 

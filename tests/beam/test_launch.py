@@ -89,6 +89,8 @@ def test_what_fails_before_a_job_is_taken_is_told(
         ("java.io.InvalidClassException: local class incompatible: serialVersionUID = 1",
          ["different versions"]),
         ('java.io.IOException: Cannot run program "docker": error=2', ["no Docker", "EXTERNAL"]),
+        ("java.net.ConnectException: finishConnect(..) failed: Connection refused",
+         ["refused a connection", "bert-clinical-worker-pool"]),
         ("JobSubmissionException: Failed to submit JobGraph.", ["could not hand the job"]),
     ],
 )  # fmt: skip
