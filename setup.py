@@ -109,7 +109,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            f"{program} = {package}.{program}:cli" for program, package in _PROGRAMS.items()
+            "bert-clinical-worker-pool = data_prep.worker_pool:cli",
+            *(f"{program} = {package}.{program}:cli" for program, package in _PROGRAMS.items()),
         ]
     },
 )

@@ -46,12 +46,10 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def service(module: str, port: int, *args: str) -> Iterator[None]:
-    """Runs a server of Beam's in a process group of its own until the block ends."""
+    """Runs a server in a process group of its own until the block ends."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *args],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        # The pool starts its workers as "python".
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )  # fmt: skip
     try:
         for _ in range(600):
@@ -78,7 +76,7 @@ def job_service(folder: Path) -> Iterator[dict[str, str]]:
             "apache_beam.runners.portability.local_job_service_main",
             jobs, f"--port={jobs}", f"--staging_dir={folder}",
         ),
-        service("apache_beam.runners.worker.worker_pool_main", pool, f"--service_port={pool}"),
+        service("data_prep.worker_pool", pool, f"--port={pool}"),
     ):  # fmt: skip
         yield {
             "runner": "PortableRunner",

@@ -21,6 +21,7 @@ SHARED = {
     "data_prep.common.files",
     "data_prep.beam.flags",
     "data_prep.beam.launch",
+    "data_prep.beam.progress",
     "data_prep.beam.steps",
     # Vectors of notes are those of the same rows, read with the same care, as the text's.
     "data_prep.notes.csv_source",

@@ -119,14 +119,17 @@ def make_shards(
         beam_files.make_folder(output_dir)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename}: is a file; a folder was expected") from None
-    run = functools.partial(
-        _run,
-        runner=runner,
-        pipeline_options=options,
-        shared=shared,
-        output_dir=beam_files.absolute(output_dir),
-    )
-    with beam_files.told_as_given([*inputs, *outputs]):
+    with (
+        beam_files.told_as_given([*inputs, *outputs]),
+        beam_launch.Launcher(runner, options) as launcher,
+    ):
+        run = functools.partial(
+            _run,
+            launcher=launcher,
+            runner=runner,
+            shared=shared,
+            output_dir=beam_files.absolute(output_dir),
+        )
         there = [shard for shard in shards if beam_files.size(shard.sidecar) is not None]
         found = run(there, check=True) if there else {}
         for outcome in found.values():
@@ -157,8 +160,8 @@ def _run(
     shards: Sequence[RemoteShard],
     *,
     check: bool,
+    launcher: beam_launch.Launcher,
     runner: str,
-    pipeline_options: Sequence[str],
     shared: ShardSettings,
     output_dir: str,
 ) -> dict[RemoteShard, Outcome]:
@@ -166,14 +169,15 @@ def _run(
     if not check:
         _log.info("%d shard(s) to make on %s", len(shards), runner)
     with beam_files.staging(beam_files.join(output_dir, FOLDER_NAME)) as staging:
-        beam_launch.run(
+        launcher.run(
             "bert_clinical.instances.beam_steps",
-            runner=runner,
-            pipeline_options=pipeline_options,
             shards=shards,
             shared=shared,
             check=check,
             staging=staging,
+            unit="shards",
+            rate_unit="shards",
+            total=len(shards),
         )
         result = json.loads(beam_files.read(beam_files.join(staging, RESULT)))
     outcomes = {RemoteShard(*shard): Outcome(*outcome) for shard, outcome in result}

@@ -18,6 +18,7 @@ from bert_clinical.instances.beam import RESULT, RemoteShard, ShardSettings
 from bert_clinical.instances.shards import Outcome, outcome_of, require_made_so
 from bert_clinical.instances.writer import ExampleWriter
 from bert_clinical.tfrecords.sidecars import parse_sidecar, sidecar_path
+from data_prep.beam import progress as beam_progress
 from data_prep.beam import steps as beam_steps
 from data_prep.beam.steps import text_free
 from data_prep.common import files as beam_files
@@ -43,7 +44,7 @@ def build(
       check: only look at shards that are there.
       staging: folder of the run.
     """
-    step = _CheckShard(shared) if check else _MakeShard(shared, staging)
+    step = _CheckShard(shared, staging) if check else _MakeShard(shared, staging)
     _ = (
         pipeline
         | "Shards" >> beam.Create([json.dumps(shard).encode() for shard in shards])
@@ -57,8 +58,13 @@ def build(
 class _CheckShard(beam.DoFn):
     """A shard → its sidecar if it is there and made as it is to be, nothing if it is missing."""
 
-    def __init__(self, shared: ShardSettings) -> None:
+    def __init__(self, shared: ShardSettings, staging: str) -> None:
         self._shared = shared
+        self._staging = staging
+
+    @text_free
+    def setup(self) -> None:
+        beam_progress.begin(self._staging)
 
     @text_free
     def process(self, element: bytes) -> Iterator[bytes]:
@@ -67,6 +73,7 @@ class _CheckShard(beam.DoFn):
             outcome = Outcome(self._description(shard), None)
         except UserError as error:
             outcome = Outcome(None, str(error))
+        beam_progress.add(self._staging, shards=1)
         yield json.dumps([shard, outcome]).encode()
 
     def _description(self, shard: RemoteShard) -> dict[str, Any] | None:
@@ -86,11 +93,16 @@ class _MakeShard(beam.DoFn):
         self._staging = staging
 
     @text_free
+    def setup(self) -> None:
+        beam_progress.begin(self._staging)
+
+    @text_free
     def process(self, element: bytes) -> Iterator[bytes]:
         shard = RemoteShard(*json.loads(element))
         outcome = outcome_of(functools.partial(self._make, shard))
         if outcome.description is not None:
             beam_steps.count(COUNTERS, {"shards": 1, **outcome.description["counts"]})
+        beam_progress.add(self._staging, shards=1)
         yield json.dumps([shard, outcome]).encode()
 
     def _make(self, shard: RemoteShard) -> dict[str, Any]:

@@ -59,15 +59,31 @@ def split_options(pipeline_options: str) -> Sequence[str]:
     """Returns the options one by one.
 
     Raises:
-      UsageError: a quote is not closed, or the options name a runner of their own.
+      UsageError: they are not options, or one has no place among them.
     """
     try:
         options = shlex.split(pipeline_options)
     except ValueError as error:
         raise UsageError(f"--pipeline_options: {error}; close each quote") from None
-    if any(option.split("=")[0] == "--runner" for option in options):
-        raise UsageError("--pipeline_options names a runner; give it as --runner")
+    takes_value = False
+    for option in options:
+        if not option.startswith("--") and not takes_value:
+            raise UsageError(
+                f"--pipeline_options: found {option!r}; expected --NAME=VALUE, several between "
+                "spaces"
+            )
+        takes_value = option.startswith("--") and "=" not in option
+        reason = _REFUSED.get(option.partition("=")[0])
+        if reason is not None:
+            raise UsageError(f"--pipeline_options: {reason}")
     return options
+
+
+_REFUSED = {
+    "--runner": "names a runner; give it as --runner",
+    "--output_executable_path": "--output_executable_path has Beam write a program in place of "
+    "running the pipeline; leave it out",
+}
 
 
 def require_no_stray_options(values: ProgramFlags) -> None:

@@ -85,6 +85,16 @@ def match(patterns: str, flag: str) -> list[str]:
     return found
 
 
+def find(folder: str, prefix: str) -> list[str]:
+    """Returns the files of a folder whose names begin with `prefix`, none if it is not there."""
+    if not is_remote(folder):
+        return sorted(str(path) for path in Path(folder).glob(f"{prefix}*") if path.is_file())
+    pattern = join(folder, f"{prefix}*")
+    with _naming(pattern):
+        (result,) = _file_systems().match([pattern])
+    return sorted(metadata.path for metadata in result.metadata_list)
+
+
 def open_binary(path: str) -> IO[bytes]:
     """Opens a file for reading, as the bytes that it holds."""
     if not is_remote(path):
@@ -128,9 +138,8 @@ def sha256(path: str) -> str:
 
 @contextlib.contextmanager
 def create(path: str) -> Iterator[IO[bytes]]:
-    """Opens a new file for writing; its folder is made. Nothing else may have its name."""
+    """Opens a new file for writing, in a folder that is there. Nothing else may have its name."""
     if not is_remote(path):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with Path(path).open("wb", buffering=_BUFFER_BYTES) as stream:
             try:
                 yield stream

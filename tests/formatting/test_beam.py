@@ -29,7 +29,7 @@ from tests.format_notes_program import (
     run,
     write_notes,
 )
-from tests.running import ROOT, arguments, run_program
+from tests.running import ROOT, arguments, assert_one_line_error, run_program
 
 MODULE = "data_prep.format_notes"
 
@@ -135,6 +135,24 @@ def test_a_job_service_with_worker_processes_makes_the_same(
         result = run_program(MODULE, output_dir=tmp_path / "beam", timeout=120, **flags, **service)
     assert (result.returncode, result.stderr) == (0, "")
     assert folder_bytes(tmp_path / "beam") == folder_bytes(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_pool_of_other_versions_is_told(tmp_path: Path, monkeypatch) -> None:
+    # A plugin is imported by the process that asks the pool for workers.
+    (tmp_path / "older.py").write_text(
+        "from data_prep import beam_worker_pool\n"
+        "beam_worker_pool.versions = lambda: {'apache-beam': '1.0'}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    source = write_notes(tmp_path / "n.csv", made_up_notes(6))
+    with job_service(tmp_path) as service:
+        service["pipeline_options"] += " --beam_plugins=older"
+        result = run_program(
+            MODULE, input_file=source, output_dir=tmp_path / "out", **RULES, **service
+        )
+    assert_one_line_error(result, 1, "apache-beam", "in place of 1.0", "the same installation")
+    assert not list(tmp_path.glob("out/*"))
 
 
 @pytest.mark.slow
@@ -275,7 +293,10 @@ def test_mistakes_are_told_as_on_one_machine(tmp_path: Path, capfd, mistake: str
         ({"runner": None, "pipeline_options": "--x"}, "give --runner too"),
         ({"pipeline_options": "--runner=FlinkRunner"}, "give it as --runner"),
         ({"pipeline_options": "--x='"}, "close each quote"),
-        ({"pipeline_options": "--direct_num_workers=many"}, "Beam does not take them"),
+        ({"pipeline_options": "--direct_num_workers=many"}, "invalid int value: 'many'"),
+        ({"pipeline_options": "--direct_num_wrkers=2"}, "did you mean --direct_num_workers?"),
+        ({"pipeline_options": "direct_num_workers=2"}, "'direct_num_workers=2'; expected --NAME"),
+        ({"pipeline_options": "--output_executable_path=x.jar"}, "leave it out"),
         ({"input_file": None, "input_sql": "sqlite:///n.db", "sql_table": "n"}, "export the table"),
     ],
 )
@@ -363,9 +384,11 @@ def test_files_that_begin_to_appear_are_gone_on_with(tmp_path: Path, capfd, monk
 
 def test_counters_are_numbers_and_reasons(tmp_path: Path, capfd, monkeypatch) -> None:
     seen: dict[str, int] = {}
-    real = beam_launch.run
+    real = beam_launch.Launcher.run
     monkeypatch.setattr(
-        beam_launch, "run", lambda *args, **kwargs: seen.update(real(*args, **kwargs))
+        beam_launch.Launcher,
+        "run",
+        lambda *args, **kwargs: seen.update(real(*args, **kwargs)),
     )
     source = write_notes(tmp_path / "n.csv", [*made_up_notes(40), (1, "Physician", "1", "x")])
     out = tmp_path / "out"

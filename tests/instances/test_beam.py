@@ -47,9 +47,11 @@ def test_missing_shards_are_made_as_on_one_machine(
     tmp_path: Path, capfd, monkeypatch, flags, one: Path
 ) -> None:
     counters: list[dict[str, int]] = []
-    real = beam_launch.run
+    real = beam_launch.Launcher.run
     monkeypatch.setattr(
-        beam_launch, "run", lambda *args, **kwargs: counters.append(real(*args, **kwargs))
+        beam_launch.Launcher,
+        "run",
+        lambda *args, **kwargs: counters.append(real(*args, **kwargs)),
     )
     out, report = tmp_path / "out", tmp_path / "report.html"
     result = run_here(capfd, MODULE, output_dir=out, report_file=report, **flags, **DIRECT)

@@ -20,6 +20,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
+from data_prep.beam import progress as beam_progress
 from data_prep.beam import steps as beam_steps
 from data_prep.beam.steps import text_free
 from data_prep.common import files as beam_files
@@ -64,13 +65,13 @@ def build(
     cut = (
         pipeline
         | "Cut files" >> beam.Create([path.encode() for path in pieces])
-        | "Pieces" >> beam.FlatMap(_pieces).with_output_types(bytes)
+        | "Pieces" >> beam.ParDo(_Pieces(staging)).with_output_types(bytes)
     )
     formatted = (
         _with_duplicates(cut, settings, categories, notes)
         | "Share pieces" >> beam.Reshuffle()
         | "Format"
-        >> beam.ParDo(_FormatPiece(settings, categories, versions)).with_outputs(
+        >> beam.ParDo(_FormatPiece(settings, categories, versions, staging)).with_outputs(
             COUNTS, PROBLEMS, main="documents"
         )
     )
@@ -90,8 +91,19 @@ def build(
     )
 
 
-def _pieces(path: bytes) -> Iterator[bytes]:
-    yield from beam_files.read(path.decode()).splitlines()
+class _Pieces(beam.DoFn):
+    """The name of a list of pieces → the pieces."""
+
+    def __init__(self, staging: str) -> None:
+        self._staging = staging
+
+    @text_free
+    def setup(self) -> None:
+        beam_progress.begin(self._staging)
+
+    @text_free
+    def process(self, element: bytes) -> Iterator[bytes]:
+        yield from beam_files.read(element.decode()).splitlines()
 
 
 def _with_duplicates(
@@ -145,11 +157,16 @@ class _FormatPiece(beam.DoFn):
     """A piece → for each text file (its name, place of the notes in the input and their text)."""
 
     def __init__(
-        self, settings: FormatSettings, categories: Sequence[str], versions: Mapping[str, str]
+        self,
+        settings: FormatSettings,
+        categories: Sequence[str],
+        versions: Mapping[str, str],
+        staging: str,
     ) -> None:
         self._settings = settings
         self._categories = categories
         self._versions = dict(versions)
+        self._staging = staging
 
     def start_bundle(self) -> None:
         self._statistics = TextStatistics()
@@ -180,6 +197,8 @@ class _FormatPiece(beam.DoFn):
         for batch in work_shards.cut(selection.notes(rows)):
             counted, content = formatter(batch.notes)
             statistics.add(counted)
+            done = counted.total()
+            beam_progress.add(self._staging, notes=done["notes"], words=done["words"])
             place = _PLACE.pack(staged.file, staged.number, batch.number)
             for name, (notes, text) in content.items():
                 yield name.encode(), place + struct.pack(">I", notes) + text

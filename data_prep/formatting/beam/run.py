@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import logging
@@ -67,18 +66,20 @@ def format_notes(
     note_sources.require_named_once(
         [file if beam_files.is_remote(file) else Path(file) for file in files]
     )
-    run = functools.partial(beam_launch.run, runner=runner, pipeline_options=options)
     with (
         beam_files.told_as_given(files),
         _held(output_dir),
         _Staging(beam_files.absolute(output_dir)) as staging,
+        beam_launch.Launcher(runner, options) as launcher,
     ):
         _log.info("%d file(s) to survey on %s", len(files), runner)
-        run(
+        launcher.run(
             "data_prep.formatting.beam.survey",
             files=[beam_files.absolute(file) for file in files],
             settings=settings,
             staging=staging.run,
+            unit="rows",
+            rate_unit="rows",
         )
         surveyed, splitter = beam_results.read_survey(staging.run)
         versions = settings.versions(splitter)
@@ -97,7 +98,7 @@ def format_notes(
             )
         total = sum(survey.usable[name] for name in categories)
         _log.info("%d notes of %s to format", total, describe_categories(settings.category))
-        run(
+        launcher.run(
             "data_prep.formatting.beam.format_steps",
             pieces=[file.pieces for file in surveyed],
             settings=settings,
@@ -105,6 +106,9 @@ def format_notes(
             versions=versions,
             notes=total,
             staging=staging.run,
+            unit="notes",
+            rate_unit="words",
+            total=total,
         )
         written = beam_results.read_text(staging.run)
         work_shards.require_text(written.statistics)
@@ -181,6 +185,7 @@ class _Staging:
         marker = beam_files.read(self._marker) if self.is_assembling else None
         beam_files.remove_folder(self._path)
         if marker is not None:
+            beam_files.make_folder(self._path)
             beam_files.write(self._marker, marker)
 
 

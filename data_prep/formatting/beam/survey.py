@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 
 import apache_beam as beam
 
+from data_prep.beam import progress as beam_progress
 from data_prep.beam import steps as beam_steps
 from data_prep.beam.steps import text_free
 from data_prep.common import files as beam_files
@@ -25,7 +26,7 @@ from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam.results import FILES, SPLITTER, SURVEY, StagedPiece
 from data_prep.formatting.selection import Survey
 from data_prep.formatting.settings import FormatSettings
-from data_prep.notes.csv_source import CsvSource
+from data_prep.notes.csv_source import BadRow, CsvSource, Note
 from data_prep.notes.sources import open_file
 
 
@@ -58,9 +59,13 @@ class _SurveyFile(beam.DoFn):
         self._staging = staging
 
     @text_free
+    def setup(self) -> None:
+        beam_progress.begin(self._staging)
+
+    @text_free
     def process(self, element: bytes) -> Iterator[bytes]:
         number, path = json.loads(element)
-        survey = Survey(skip_bad_rows=self._settings.skip_bad_rows)
+        survey = _CountedSurvey(self._staging, skip_bad_rows=self._settings.skip_bad_rows)
         name = f"{number:06d}-{uuid.uuid4().hex}"
         pieces = beam_files.join(self._staging, f"pieces-{name}")
         bad_header = bad_row = None
@@ -89,6 +94,18 @@ class _SurveyFile(beam.DoFn):
         yield json.dumps(
             [FILES, [number, path, size, digest, survey.found(), pieces, bad_header, bad_row]]
         ).encode()
+
+
+class _CountedSurvey(Survey):
+    """A survey that says how far it is."""
+
+    def __init__(self, staging: str, *, skip_bad_rows: bool) -> None:
+        super().__init__(skip_bad_rows=skip_bad_rows)
+        self._staging = staging
+
+    def add(self, row: Note | BadRow) -> None:
+        super().add(row)
+        beam_progress.add(self._staging, rows=1)
 
 
 def _cut_csv(source: CsvSource, survey: Survey, number: int, path: str, packed: str) -> list[bytes]:
