@@ -186,6 +186,8 @@ def _load(model: str) -> Any:
 
 
 def _sentences_of(nlp: Any) -> CompiledSentences | PipelineSentences:
+    if "parser" not in nlp.pipe_names:
+        return PipelineSentences(nlp)
     try:
         return CompiledSentences(nlp)
     except UnknownParserError:
