@@ -271,9 +271,16 @@ def _join_answer(sections: list[str]) -> None:
 def _mend_lines(text: str) -> str:
     """Removes line ends inside what belongs together, and sets them where commas stand for them."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = _DEIDENTIFIED.sub(lambda match: " ".join(match[0].split("\n")), text)
+    text = _DEIDENTIFIED.sub(_mended_span, text)
     text = _BEFORE_HALF_OF_DAY.sub(_mended_time, text)
     return _COMMA_BEFORE_HEADER.sub(",\n", text)
+
+
+def _mended_span(span: re.Match[str]) -> str:
+    lines = span[0].split("\n")
+    if any(_SEPARATOR_LINE.fullmatch(line.strip()) for line in lines):
+        return span[0]
+    return " ".join(lines)
 
 
 def _mended_time(line_end: re.Match[str]) -> str:

@@ -77,10 +77,7 @@ class Survey:
         category = self._spelling[key]
         self.rows[category] += rows
         self.usable[category] += usable
-        if (
-            len(category) > _MAX_CATEGORY_LENGTH
-            or self._characters > _MAX_CHARACTERS_OF_CATEGORIES
-        ):
+        if len(category) > _MAX_CATEGORY_LENGTH or self._characters > _MAX_CHARACTERS_OF_CATEGORIES:
             raise UserError(
                 f"the column of categories holds a value of more than {_MAX_CATEGORY_LENGTH} "
                 f"characters, or different ones of more than {_MAX_CHARACTERS_OF_CATEGORIES:,} "

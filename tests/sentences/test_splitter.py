@@ -151,9 +151,9 @@ def test_sentences_of_white_space_as_published(plain: Any, section: str) -> None
 
 @pytest.mark.parametrize("sign", list("=%')") + ["-="])
 def test_signs_in_a_row_are_bounded(splitter: Any, sign: str) -> None:
-    # In one piece, the tokenizer would take hours over them.
-    (sentences,) = splitter.split([f"He left.\n{sign * 100_000}\nShe stayed."])
-    assert "".join(sentences).count(sign) == 100_000
+    # In one piece, the tokenizer would take minutes over each.
+    (sentences,) = splitter.split([f"He left.\n{sign * 20_000}\nShe stayed."])
+    assert "".join(sentences).count(sign) == 20_000
     assert (sentences[0][:8], sentences[-1][-11:]) == ("He left.", "She stayed.")
 
 
