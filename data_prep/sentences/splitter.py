@@ -19,8 +19,9 @@ class SentenceSplitter(Protocol):
     def split(self, sections: Sequence[str]) -> list[list[str]]:
         """Returns each section's sentences as they are written, one a line.
 
-        A sentence holds no line end (each became a space) and is not blank, except as published. The answer for a
-        section depends on that section alone, not on the others or on earlier calls.
+        A sentence holds no line end (each became a space) and is not blank, except as published.
+        The answer for a section depends on that section alone, not on the others or on earlier
+        calls.
         """
         ...
 

@@ -21,7 +21,7 @@ def test_any_number_of_categories() -> None:
 def test_memory_is_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data_prep.formatting.selection._MAX_CHARACTERS_OF_CATEGORIES", 25)
     _survey("abcdefghij", "ABCDEFGHIJ", "klmnopqrst")
-    with pytest.raises(UserError, match="25 together.*--category_column"):
+    with pytest.raises(UserError, match=r"25 together.*--category_column"):
         _survey("abcdefghij", "klmnopqrst", "uvwxyz")
     with pytest.raises(UserError, match="more than 100 characters") as error:
         _survey("secret " * 15)
