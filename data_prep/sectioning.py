@@ -219,9 +219,11 @@ def _join_answers_and_drop(segments: Sequence[str]) -> list[str]:
 
 _SEPARATOR_LINE = re.compile(r"[-=*~#]{3,}|_{4,}")
 _DEIDENTIFIED = re.compile(r"\[\*\*[^\[\]]{0,120}?\*\*\]")
-_TIME_OVER_LINES = re.compile(r"(\d|\b(?:in|the|this|every|each))[^\S\n]*+\n[^\S\n]*+(?=[AP]M:)")
+# `Daily at 4`, and on the next line `PM: INR`.
+_BEFORE_HALF_OF_DAY = re.compile(r"\n[^\S\n]*+(?=[AP]M:)")
+_ENDS_IN_TIME = re.compile(r"(?:\d|\b(?:in|the|this|every|each)) {0,3}\Z")
 # Where commas stand for line ends: `She moved.,MEDICATIONS: , None.,ALLERGIES: , None known.`
-_COMMA_BEFORE_HEADER = re.compile(r"(?<=[.:?!)]),(?=[A-Z][A-Za-z /&()-]{1,40}:)")
+_COMMA_BEFORE_HEADER = re.compile(r",(?<=[.:?!)],)(?=[A-Z][A-Za-z /&()-]{1,40}:)")
 _PAIRS_OF_TITLES = (
     re.compile(r"(Admission Date:)(.*)(Discharge Date:)(.*)"),
     re.compile(r"(Date of Birth:)(.*)(Sex:)(.*)"),
@@ -269,9 +271,23 @@ def _join_answer(sections: list[str]) -> None:
 def _mend_lines(text: str) -> str:
     """Removes line ends inside what belongs together, and sets them where commas stand for them."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = _DEIDENTIFIED.sub(lambda match: " ".join(match[0].split("\n")), text)
-    text = _TIME_OVER_LINES.sub(r"\1 ", text)
+    text = _DEIDENTIFIED.sub(_mended_span, text)
+    text = _BEFORE_HALF_OF_DAY.sub(_mended_time, text)
     return _COMMA_BEFORE_HEADER.sub(",\n", text)
+
+
+def _mended_span(span: re.Match[str]) -> str:
+    lines = span[0].split("\n")
+    if any(_SEPARATOR_LINE.fullmatch(line.strip()) for line in lines):
+        return span[0]
+    return " ".join(lines)
+
+
+def _mended_time(line_end: re.Match[str]) -> str:
+    """Returns a space in place of a line end before `AM:` or `PM:` if a time stands before it."""
+    place = line_end.start()
+    is_inside = _ENDS_IN_TIME.search(line_end.string, max(0, place - 8), place)
+    return " " if is_inside else line_end[0]
 
 
 def _pieces(text: str) -> Iterator[tuple[str, bool]]:

@@ -100,6 +100,17 @@ FIXED = [
     ("a\n-----\nb\n____\nc\n  ------  \nd", ["a", "b", "c", "d"]),
     ("a ----- b", ["a ----- b"]),
     ("--\n__", ["--\n__"]),
+    ("a\n====\nb\n****\nc\n~~~\nd", ["a", "b", "c", "d"]),
+    ("Dictated By:\n-----\nFINAL REPORT", ["Dictated By:", "FINAL REPORT"]),
+    ("Attending:\n****\n\nreport", ["Attending:", "report"]),
+    # Line ends inside what belongs together.
+    ("Daily at 4\nPM: INR", ["Daily at 4 PM: INR"]),
+    ("labs\nPM: INR", ["labs", "PM: INR"]),
+    ("at [**Hospital\nWard Name: 5**] today", ["at [**Hospital Ward Name: 5**] today"]),
+    ("by [**Name\n\n1. Lee**].", ["by [**Name  1. Lee**]."]),
+    ("CABG in\n2015. He left", ["CABG in\n2015. He left"]),
+    # Commas that stand for line ends.
+    ("S:,  Well.,  She ate.,MEDICATIONS: , None.,", ["S:,  Well.,  She ate.,", "MEDICATIONS: , None.,"]),  # noqa: E501
     # Numbers that begin no item.
     ("fever of\n101.4. Stable", ["fever of\n101.4. Stable"]),
     ("fell from 3 to\n2. He left", ["fell from 3 to\n2. He left"]),
@@ -122,7 +133,7 @@ def test_fixed(text: str, expected: list[str]) -> None:
 
 def _without_separators(text: str) -> str:
     lines = re.split(r"[\n\r]", text)
-    kept = (line for line in lines if not re.fullmatch(r"\s*(-{3,}|_{4,})\s*", line))
+    kept = (line for line in lines if not re.fullmatch(r"\s*([-=*~#]{3,}|_{4,})\s*", line))
     return "".join("".join(kept).split())
 
 
@@ -148,7 +159,7 @@ def test_fixed_loses_nothing_of_real_notes() -> None:
 PIECES = [
     "\n", "\n\n", "\r\n", "\n \n", " ", "\t", "\x0c", "\u00a0", "\x85", "1.", "2. ", "3.", " 1. ",
     "10.", "11. x", "0.", "Plan:", "Foo Bar: ", "see Plan: x", "Disp: 30", "T: 98", "lower: x", "(", ")", ":",  # noqa: E501
-    "-----", "\n---\n", "___", "\n____\n", "Admission Date: x Discharge Date: y", "Sex: ",
+    "-----", "\n---\n", "\n====\n", "****\n", "[**", "**]", "\nPM: x", ".,Foo:", "___", "\n____\n", "Admission Date: x Discharge Date: y", "Sex: ",  # noqa: E501
     "Date of Birth: z Sex: F", "  Foo: bar", "A:", "٣.", "é:", "Éa:", "[**1-2**]", "word", "X",
 ]  # fmt: skip
 

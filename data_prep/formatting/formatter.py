@@ -68,7 +68,9 @@ class NoteFormatter:
 
     def __init__(self, *, section_rules: str, sentence_splitter: str, spacy_model: str) -> None:
         self._section_rules = section_rules
-        self._splitter = sentence_splitting.load_splitter(sentence_splitter, spacy_model)
+        self._splitter = sentence_splitting.load_splitter(
+            sentence_splitter, spacy_model, as_published=section_rules == "published"
+        )
         self.description: dict[str, str] = self._splitter.description
 
     def __call__(self, notes: Sequence[NoteToFormat]) -> FormattedBatch:

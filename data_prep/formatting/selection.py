@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections import Counter
@@ -14,9 +15,10 @@ from data_prep.notes.csv_source import BadRow, Note
 
 ALL_CATEGORIES = "all"
 
-# More than that, or longer ones, and the column does not hold categories.
-_MAX_CATEGORIES = 500
+# Characters. Longer ones, or more of them together, and the column does not hold categories; the
+# second bounds the memory.
 _MAX_CATEGORY_LENGTH = 100
+_MAX_CHARACTERS_OF_CATEGORIES = 20_000_000
 _SHOWN_CATEGORIES = 12
 _LOOKS_LIKE_A_LABEL = re.compile(r"[A-Za-z][\w /&,().-]{0,29}")
 
@@ -40,6 +42,7 @@ class Survey:
         self.rows: Counter[str] = Counter()
         self.usable: Counter[str] = Counter()
         self._spelling: dict[str, str] = {}
+        self._characters = 0
 
     def add(self, row: Note | BadRow) -> None:
         """Looks at the next row.
@@ -67,22 +70,26 @@ class Survey:
         return [(category, rows, self.usable[category]) for category, rows in self.rows.items()]
 
     def _count(self, category: str, rows: int, usable: int) -> None:
-        category = self._spelling.setdefault(category.casefold(), category)
+        key = category.casefold()
+        if key not in self._spelling:
+            self._spelling[key] = category
+            self._characters += len(category)
+        category = self._spelling[key]
         self.rows[category] += rows
         self.usable[category] += usable
-        if len(self._spelling) > _MAX_CATEGORIES or len(category) > _MAX_CATEGORY_LENGTH:
+        if len(category) > _MAX_CATEGORY_LENGTH or self._characters > _MAX_CHARACTERS_OF_CATEGORIES:
             raise UserError(
-                f"the column of categories holds more than {_MAX_CATEGORIES} different values "
-                f"or one of more than {_MAX_CATEGORY_LENGTH} characters; expected a few short "
-                "names; check --category_column"
+                f"the column of categories holds a value of more than {_MAX_CATEGORY_LENGTH} "
+                f"characters, or different ones of more than {_MAX_CHARACTERS_OF_CATEGORIES:,} "
+                "together; expected short names; check --category_column"
             )
 
     def choose(self, asked: str) -> list[str]:
         """Returns the categories that `--category` names, in its order.
 
         Args:
-          asked: comma-separated, compared stripped and without regard to case; "all" for all, the
-            most frequent first.
+          asked: comma-separated, compared stripped and without regard to case; a name may itself
+            hold commas; "all" for all, the most frequent first.
 
         Raises:
           UserError: one is not there, or none has a note to give.
@@ -92,14 +99,7 @@ class Survey:
         if asked.strip().casefold() == ALL_CATEGORIES:
             chosen = sorted(self.rows, key=lambda category: (-self.rows[category], category))
         else:
-            keys = [name.strip().casefold() for name in asked.split(",")]
-            missing = [name.strip() for name in asked.split(",")
-                       if name.strip().casefold() not in self._spelling]  # fmt: skip
-            if missing:
-                raise UserError(
-                    f"--category: no note is of category {missing[0]!r}; {self._names()}"
-                )
-            chosen = [self._spelling[key] for key in dict.fromkeys(keys)]
+            chosen = list(dict.fromkeys(self._named(asked)))
         if not any(self.usable[category] for category in chosen):
             raise UserError(
                 f"no note is left of the {sum(self.rows[c] for c in chosen)} of the chosen "
@@ -107,9 +107,35 @@ class Survey:
             )
         return chosen
 
-    def _names(self) -> str:
+    def _named(self, asked: str) -> Iterator[str]:
+        """Yields the categories that are named; of names that begin alike, the longest."""
+        known = {_without_spaces_at_commas(name): name for name in self.rows}
+        parts = _without_spaces_at_commas(asked).split(",")
+        most = 1 + max(name.count(",") for name in known)
+        start = 0
+        while start < len(parts):
+            ends = range(min(len(parts), start + most), start, -1)
+            end = next((end for end in ends if ",".join(parts[start:end]) in known), None)
+            if end is None:
+                missing = asked.split(",")[start].strip()
+                raise UserError(
+                    f"--category: no note is of category {missing!r}; {self._names(missing)}"
+                )
+            yield known[",".join(parts[start:end])]
+            start = end
+
+    def _names(self, missing: str) -> str:
+        """Returns the categories that there are, if all look like some; else those like `missing`.
+
+        Anything else in a column of texts may be a patient's.
+        """
         names = sorted(self.rows, key=lambda name: (-self.rows[name], name))
-        if not all(_LOOKS_LIKE_A_LABEL.fullmatch(name) for name in names):
+        labels = [name for name in names if _LOOKS_LIKE_A_LABEL.fullmatch(name)]
+        near = difflib.get_close_matches(missing.casefold(), map(str.casefold, labels), cutoff=0.75)
+        if near:
+            found = ", ".join(repr(self._spelling[key]) for key in near)
+            return f"found {found} and {len(names) - len(near)} others, or use 'all'"
+        if len(labels) < len(names):
             return (
                 f"found {len(names)} different values, which do not all look like names of "
                 "categories; check --category_column"
@@ -117,6 +143,11 @@ class Survey:
         shown = ", ".join(repr(name) for name in names[:_SHOWN_CATEGORIES])
         more = len(names) - _SHOWN_CATEGORIES
         return f"found {shown}{f' and {more} more' if more > 0 else ''}, or use 'all'"
+
+
+def _without_spaces_at_commas(name: str) -> str:
+    """Returns how names are compared."""
+    return ",".join(part.strip() for part in name.casefold().split(","))
 
 
 class NoteSelection:

@@ -1,4 +1,4 @@
-"""The words by which the sentence rules tell a full stop that ends a sentence from one that does not.
+"""The words by which the sentence rules tell whether a full stop ends a sentence.
 
 All are in lower case and without the stop that follows them.
 """
@@ -14,8 +14,8 @@ NEVER_LAST = frozenset(
 # A number may follow; otherwise they end a sentence if the next one begins with a capital.
 BEFORE_NUMBERS = frozenset(
     """no nos fig figs ext ref vol pg pp gr grade stage appt apt rm ser im adm disch admit est
-    fl pod hd temp tmax wt ht resp min max ave avg hct hgb hb plt wbc cr k na mg alb bili trop inr jan feb
-    mar apr may jun jul aug sep sept oct nov dec""".split()
+    fl pod hd temp tmax wt ht resp min max ave avg hct hgb hb plt wbc cr k na mg alb bili trop inr
+    jan feb mar apr may jun jul aug sep sept oct nov dec""".split()
 )
 # They begin sentences or end them: nothing ends behind the first word of a sentence.
 FIRST_OR_LAST = frozenset(

@@ -14,7 +14,8 @@ NUMBERED_ITEM = re.compile(r"(\d{1,3})[.)](?!\d)")
 _SEPARATOR_LINE = re.compile(r"[^\S\n]*[-=*~#_]{3,}[^\S\n]*(?:\n|\Z)")
 # A bullet that is one wherever a line begins with it.
 _BULLET = re.compile(
-    r"[•·◦▪▫■□●○‣⁃∙→➔➢✓◆❖]|[-*+#>~o–—](?=\s|[A-Z])|--|[=-]>|#\d|#\.|\[[ xX]?\](?=\s|\w)|\d{1,2}[a-z][.)]\s"
+    r"[•·◦▪▫■□●○‣⁃∙→➔➢✓◆❖]|[-*+#>~o–—](?=\s|[A-Z])|--|"
+    r"[=-]>|#\d|#\.|\[[ xX]?\](?=\s|\w)|\d{1,2}[a-z][.)]\s"
 )
 # What begins an item as a rule and may begin the rest of a wrapped line.
 _ITEM_LETTER = re.compile(r"(?:[A-Za-z]|[IVX]{1,5}|[ivx]{1,5})[.)]\s")

@@ -15,10 +15,10 @@ from data_prep.sentences.line_ends import ends_at_line
 from data_prep.sentences.lines import sentence_lines
 from data_prep.sentences.stops import end_at_stop
 
-# Where a sentence may end: after closing punctuation and before white space, or at a line end; or at
-# a comma, where those stand for line ends (`allergies.,  She moved.,MEDICATIONS: , None.,`).
-# Possessive, and from the first character of a run only, so that no run is looked at twice. It begins
-# with one class of characters, for which `re` has a fast search.
+# Where a sentence may end: after closing punctuation and before white space; at a line end; or at a
+# comma, where those stand for line ends (`allergies.,  She moved.,MEDICATIONS: , None.,`).
+# Possessive, and from the first character of a run only, so that no run is looked at twice. It
+# begins with one class of characters, for which `re` has a fast search.
 _CANDIDATE = re.compile(
     r"""[.?!,\n](?:
     (?<=\n)\s*+

@@ -30,6 +30,8 @@ class PipelineSentences:
         for _, component in nlp.pipeline:
             if hasattr(component, "model"):
                 use_steady_ops(component.model)
+        # What finds the sentences.
+        self._finder = "parser" if "parser" in nlp.pipe_names else "senter"
         strings = nlp.vocab.strings
         self._full_stop = strings.add(".")
         self._hyphen = strings.add("-")
@@ -57,7 +59,7 @@ class PipelineSentences:
         doc = self._nlp.make_doc(text)
         if len(doc) > 1:
             for name, component in self._nlp.pipeline:
-                if name == "parser":
+                if name == self._finder:
                     self._start_sentences(doc)
                 doc = component(doc)
         return doc

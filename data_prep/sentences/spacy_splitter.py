@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ _NOT_NEEDED = (
 
 # Characters. The longest note of MIMIC-III has 55,725.
 _LONGEST_PARSE = 100_000
+_LONG_RUN = re.compile(r"(?:[^\w\s]|_){256}")
 _CACHED_CHARACTERS = 16_000_000
 _NEW_STRINGS_PER_ZONE = 200_000
 
@@ -47,16 +49,19 @@ class SpacySplitter:
 
     Args:
       model: name of an installed spaCy model, or the path of one.
+      as_published: write sentences of white space alone too; see `sentence_lines`.
 
     Raises:
-      UserError: the model is not installed, cannot be loaded or has no parser.
+      UserError: the model is not installed, cannot be loaded or has neither parser nor senter.
 
     Source: clinicalBERT, `lm_pretraining/format_mimic_for_BERT.py`.
     Differs: a section of more than 100,000 characters is parsed in parts, cut at line ends (the
-      original cannot parse more than a million and drops the note); see also `sentence_lines`.
+      original cannot parse more than a million and drops the note), and so is one with 256 signs in
+      a row, for which spaCy's tokenizer takes quadratic time; see also `sentence_lines`.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, as_published: bool = False) -> None:
+        self._as_published = as_published
         self._nlp = _load(model)
         self._sentences = _sentences_of(self._nlp)
         self._threads = ThreadpoolController()
@@ -92,7 +97,7 @@ class SpacySplitter:
             if known is not None:
                 answers[section] = known
             else:
-                parts[section] = list(_parseable_parts(section))
+                parts[section] = list(self._parts_to_parse(section))
         if parts:
             sentences = self._split_parts([part for some in parts.values() for part in some])
             for section, its_parts in parts.items():
@@ -101,12 +106,23 @@ class SpacySplitter:
                 self._cache.put(section, answer)
         return [list(answers[section]) for section in sections]
 
+    def _parts_to_parse(self, section: str) -> Iterator[str]:
+        """Yields a section in parts that can be parsed, as a rule the whole one."""
+        for part in _parseable_parts(section):
+            if self._as_published or not part.isspace():
+                yield part
+
     def _split_parts(self, texts: Sequence[str]) -> Iterator[list[str]]:
         """Yields the sentences of each text."""
         self._renew_zone()
         # One thread: more help little at this size, and would fight those of other workers.
         with self._threads.limit(limits=1, user_api="blas"), _collector_paused():
-            return iter([sentence_lines(some) for some in self._sentences.split(texts)])
+            return iter(
+                [
+                    sentence_lines(some, as_published=self._as_published)
+                    for some in self._sentences.split(texts)
+                ]
+            )
 
     def _renew_zone(self) -> None:
         """Forgets the words of earlier texts, once there are many; their strings never die else."""
@@ -153,15 +169,25 @@ def _load(model: str) -> Any:
             f"--spacy_model: {model} cannot be loaded ({type(error).__name__}: "
             f"{one_line(str(error))[:200]}); install it again, for spaCy {spacy.__version__}"
         ) from None
-    if "parser" not in nlp.pipe_names:
+    if "parser" in nlp.pipe_names:
+        return nlp
+    if "senter" not in nlp.pipe_names:
         raise UserError(
-            f"--spacy_model: {model} has no parser, which finds the sentences; expected a model "
-            f"with one, like {_SCISPACY_MODEL}, or use --sentence_splitter=rules"
+            f"--spacy_model: {model} has no parser or senter, one of which finds the sentences; "
+            f"expected a model with one, like {_SCISPACY_MODEL}, or use --sentence_splitter=rules"
         )
+    _log.warning(
+        "--spacy_model: %s has a senter and no parser; the published sentences need the parser of "
+        "%s",
+        model,
+        _SCISPACY_MODEL,
+    )
     return nlp
 
 
 def _sentences_of(nlp: Any) -> CompiledSentences | PipelineSentences:
+    if "parser" not in nlp.pipe_names:
+        return PipelineSentences(nlp)
     try:
         return CompiledSentences(nlp)
     except UnknownParserError:
@@ -190,7 +216,15 @@ def _missing_model_message(model: str, error: OSError) -> str:
 
 
 def _parseable_parts(section: str) -> Iterator[str]:
-    """Yields a section in parts that can be parsed, as a rule the whole one; nothing if blank."""
+    """Yields a section in parts of bounded length and with few signs in a row."""
+    start = 0
+    for run in _LONG_RUN.finditer(section):
+        yield from _bounded_parts(section[start : run.end()])
+        start = run.end()
+    yield from _bounded_parts(section[start:])
+
+
+def _bounded_parts(section: str) -> Iterator[str]:
     start = 0
     while len(section) - start > _LONGEST_PARSE:
         limit = start + _LONGEST_PARSE
@@ -198,7 +232,7 @@ def _parseable_parts(section: str) -> Iterator[str]:
         end = end or limit
         yield section[start:end]
         start = end
-    if section[start:].strip():
+    if start < len(section):
         yield section[start:]
 
 

@@ -19,27 +19,32 @@ class SentenceSplitter(Protocol):
     def split(self, sections: Sequence[str]) -> list[list[str]]:
         """Returns each section's sentences as they are written, one a line.
 
-        A sentence holds no line end (each became a space) and is not blank. The answer for a
-        section depends on that section alone, not on the others or on earlier calls.
+        A sentence holds no line end (each became a space) and is not blank, except as published.
+        The answer for a section depends on that section alone, not on the others or on earlier
+        calls.
         """
         ...
 
 
-def load_splitter(splitter: str, spacy_model: str) -> SentenceSplitter:
+def load_splitter(
+    splitter: str, spacy_model: str, *, as_published: bool = False
+) -> SentenceSplitter:
     """Returns the splitter of that name, ready for use.
 
     Args:
       splitter: "spacy", the original's way, or "rules", without a model.
       spacy_model: name of an installed spaCy model, or the path of one; only for "spacy".
+      as_published: write the sentences of "spacy" as the original does, those of white space alone
+        included; see `sentence_lines`.
 
     Raises:
       ValueError: there is no such splitter.
-      UserError: the model is not installed, is broken or has no parser.
+      UserError: the model is not installed, is broken or has neither a parser nor a senter.
     """
     if splitter == "spacy":
         from data_prep.sentences.spacy_splitter import SpacySplitter
 
-        return SpacySplitter(spacy_model)
+        return SpacySplitter(spacy_model, as_published=as_published)
     if splitter == "rules":
         from data_prep.sentences.rules import RuleSplitter
 

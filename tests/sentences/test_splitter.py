@@ -127,6 +127,54 @@ def test_sentence_lines() -> None:
     assert sentence_lines(["a\nb", "", " \n", "\u00a0", "c\r\nd "]) == ["a b", "c  d "]
 
 
+def test_sentence_lines_as_published() -> None:
+    found = sentence_lines(["a\nb", "", " \n", "c\r\nd "], as_published=True)
+    assert found == ["a b", "  ", "c\r d "]
+
+
+WHITE_SPACE = [
+    "A -  B",
+    "Disposition -   \nHome With Service",
+    "\n  \n",
+    "   ",
+    "a -  \n b -   c.  D",
+    "a\rb. Then  -  \r\n C",
+]
+
+
+@pytest.mark.parametrize("section", WHITE_SPACE)
+def test_sentences_of_white_space_as_published(plain: Any, section: str) -> None:
+    splitter = load_splitter("spacy", MODEL, as_published=True)
+    assert splitter.split([section]) == [plain(section)]
+    assert any(not sentence.strip() for sentence in plain(section))
+
+
+@pytest.mark.parametrize("sign", ["=", "%", "'", "-="])
+def test_signs_in_a_row_are_bounded(splitter: Any, sign: str) -> None:
+    # In one piece, the tokenizer would take minutes over each.
+    (sentences,) = splitter.split([f"He left.\n{sign * 20_000}\nShe stayed."])
+    assert "".join(sentences).count(sign) == 20_000
+    assert (sentences[0][:8], sentences[-1][-11:]) == ("He left.", "She stayed.")
+
+
+def test_a_model_with_a_senter_and_no_parser(tmp_path: Path, caplog: Any) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("senter")
+    texts = ["He left . she stayed .", "They came . then we ate ."]
+    examples = [
+        spacy.training.Example.from_dict(nlp.make_doc(text), {"sent_starts": starts})
+        for text, starts in zip(texts, ([1, 0, 0, 1, 0, 0], [1, 0, 0, 1, 0, 0, 0]), strict=True)
+    ]
+    optimizer = nlp.initialize(lambda: examples)
+    for _ in range(60):
+        nlp.update(examples, sgd=optimizer)
+    nlp.to_disk(tmp_path)
+    senter = load_splitter("spacy", str(tmp_path))
+    assert "the published sentences need the parser of en_core_sci_md" in caplog.text
+    assert senter.split(texts) == [["He left .", "she stayed ."], ["They came .", "then we ate ."]]
+    assert senter.split(["It was non-tender . Then [**A . B**] left"])[0][0] == "It was non-"
+
+
 def test_answers_are_the_callers_own(splitter: Any) -> None:
     first = splitter.split(["He left. She stayed."])
     first[0].append("changed")
@@ -256,7 +304,7 @@ def test_other_wrong_models(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded"):
         load_splitter("spacy", str(tmp_path))
     spacy.blank("en").to_disk(tmp_path / "blank")
-    with pytest.raises(UserError, match=r"no parser.*sentence_splitter=rules"):
+    with pytest.raises(UserError, match=r"no parser or senter.*sentence_splitter=rules"):
         load_splitter("spacy", str(tmp_path / "blank"))
 
 
