@@ -22,17 +22,17 @@ from bert_clinical.nn.variables import (
     NEXT_SENTENCE_HEAD,
     bert_variable_shapes,
 )
-from bert_clinical.weights.checkpoint import (
+from bert_clinical.weights.checkpoint import iterate_tensors, write_checkpoint
+from bert_clinical.weights.matching import (
+    POOLER,
     Match,
     compare_variables,
-    iterate_tensors,
+    match_folder,
     require_match,
-    write_checkpoint,
 )
 from bert_clinical.weights.safetensors_files import DTYPES, write_weights
 from bert_clinical.weights.transformers_folder import FolderWeights, open_weights, read_json_object
 from bert_clinical.weights.transformers_names import (
-    BUFFERS,
     TIED_TO,
     from_transformers_config,
     modern_names,
@@ -52,7 +52,6 @@ FROM_TRANSFORMERS = "convert_from_transformers"
 CHECKPOINT_NAME = "bert_model.ckpt"
 CONFIG_FILE = "bert_config.json"
 
-_POOLER = "bert/pooler"
 _ARCHITECTURES = {
     (): "BertForPreTraining",
     (NEXT_SENTENCE_HEAD,): "BertForMaskedLM",
@@ -248,16 +247,15 @@ def convert_from_transformers(
     tokens, do_lower_case = read_tokenizer(transformers_dir, config.vocab_size)
     source = open_weights(transformers_dir)
     wanted = bert_variable_shapes(config)
-    found = _match_folder(wanted, source, transformers_dir, init_missing_pooler)
+    variable_of = _match_weights(wanted, source, transformers_dir, init_missing_pooler)
     _require_tied(source, transformers_dir)
     variables = {}
-    by_name = {name: variable for variable, name in found.items()}
-    for name, weight in source.read(list(by_name)):
+    for name, weight in source.read(list(variable_of)):
         if not np.isfinite(weight).all():
             raise UserError(f"{transformers_dir}: {name} holds NaN or infinity")
-        variable = by_name[name]
+        variable = variable_of[name]
         variables[variable] = weight.T if transformers_name(variable).transposed else weight
-    if f"{_POOLER}/dense/kernel" not in variables:
+    if f"{POOLER}/dense/kernel" not in variables:
         variables |= _new_pooler(config)
     record = {"version": __version__, "gelu": gelu, "do_lower_case": do_lower_case}
     with complete_folder(output_dir, FROM_TRANSFORMERS, record) as folder:
@@ -299,62 +297,24 @@ def log_match(wanted: dict[str, tuple[int, ...]], match: Match) -> None:
         _log.info("%-28s %8d %9s %s", label, len(names), "", detail)
 
 
-def _match_folder(
+def _match_weights(
     wanted: dict[str, tuple[int, ...]],
     source: FolderWeights,
     folder: Path,
-    pooler_optional: bool,
+    init_missing_pooler: bool,
 ) -> dict[str, str]:
-    """Returns the name in the files of each variable; raises `UserError` on what does not fit."""
-    modern = modern_names(source.shapes)
-    files_name = {new: name for name, new in modern.items()}
-    found: dict[str, str] = {}
-    missing = []
-    for variable, shape in wanted.items():
-        new = transformers_name(variable)
-        if new.name not in files_name:
-            missing.append(variable)
-            continue
-        name = files_name[new.name]
-        expected = tuple(shape[::-1] if new.transposed else shape)
-        if source.shapes[name] != expected:
-            raise UserError(
-                f"{folder}: {name} has shape {list(source.shapes[name])}, expected "
-                f"{list(expected)} by config.json"
-            )
-        found[variable] = name
-    absent = [
-        group
-        for group in (*HEADS, _POOLER)
-        if all(name in missing for name in wanted if name.startswith(f"{group}/"))
-    ]
-    if _POOLER in absent and not pooler_optional:
+    """Returns which variable each weight is, by its name in the files, and logs what is absent."""
+    match = match_folder(wanted, source.shapes, folder)
+    if POOLER in match.missing_groups and not init_missing_pooler:
         raise UserError(
             f"{folder}: the model has no pooler (as BertForMaskedLM is saved); give a folder with "
             "one, or --init_missing_pooler to start it afresh"
         )
-    lost = [name for name in missing if not name.startswith(tuple(f"{g}/" for g in absent))]
-    if lost:
-        raise UserError(
-            f"{folder}: holds no {transformers_name(lost[0]).name} (and {len(lost) - 1} more "
-            "missing); expected every weight that config.json announces"
-        )
-    known = {*found.values()}
-    unknown = [
-        name
-        for name, new in modern.items()
-        if name not in known and new not in TIED_TO and new not in BUFFERS
-    ]
-    if unknown:
-        raise UserError(
-            f"{folder}: {unknown[0]} (of {len(unknown)} such) is no weight of a BERT for "
-            "pretraining; expected a model without a head for another task"
-        )
-    _log.info("%d weights found of %d.", len(found), len(wanted))
-    for group in absent:
-        action = "drawn anew" if group == _POOLER else "left out; training starts it afresh"
+    _log.info("%d weights found of %d.", len(match.names), len(wanted))
+    for group in match.missing_groups:
+        action = "drawn anew" if group == POOLER else "left out; training starts it afresh"
         _log.info("%s: absent, %s.", group, action)
-    return found
+    return match.names
 
 
 def _require_tied(source: FolderWeights, folder: Path) -> None:
@@ -379,6 +339,6 @@ def _new_pooler(config: BertConfig) -> dict[str, np.ndarray]:
     while (outside := np.abs(kernel) > 2).any():
         kernel[outside] = rng.standard_normal(int(outside.sum()))
     return {
-        f"{_POOLER}/dense/kernel": (kernel * config.initializer_range).astype(np.float32),
-        f"{_POOLER}/dense/bias": np.zeros(config.hidden_size, np.float32),
+        f"{POOLER}/dense/kernel": (kernel * config.initializer_range).astype(np.float32),
+        f"{POOLER}/dense/bias": np.zeros(config.hidden_size, np.float32),
     }

@@ -14,7 +14,8 @@ from bert_clinical.inference.graph_tokenizer import GraphTokenizer
 from bert_clinical.modeling import BertModel
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.nn.variables import bert_variable_shapes
-from bert_clinical.weights.pretrained import POOLER, PretrainedModel
+from bert_clinical.weights.matching import POOLER
+from bert_clinical.weights.pretrained import PretrainedModel
 from data_prep.common.output_folder import complete_folder
 
 

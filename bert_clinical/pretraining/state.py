@@ -17,6 +17,7 @@ from bert_clinical.nn.precision import LossScale
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from bert_clinical.weights import checkpoint
+from bert_clinical.weights.matching import match_variables
 from data_prep.common.atomic_files import PARTIAL_SUFFIX, sha256_of_file
 from data_prep.common.program import UserError
 
@@ -61,7 +62,7 @@ class TrainingState:
             a head that is there in part.
         """
         wanted = {name: tuple(value.shape) for name, value in self.variables.items()}
-        match = checkpoint.match_variables(wanted, prefix)
+        match = match_variables(wanted, prefix)
         self._assign(prefix, match.found)
         _log.info("From %s: %d of %d variables", prefix, len(match.found), len(wanted))
         if match.missing:
@@ -84,7 +85,7 @@ class TrainingState:
         """
         everything = {**self.variables, **self.slots}
         wanted = {name: tuple(value.shape) for name, value in everything.items()}
-        match = checkpoint.match_variables(wanted, prefix, optional_groups=())
+        match = match_variables(wanted, prefix, optional_groups=())
         self._assign(prefix, match.found)
         scale = self.loss_scale.variables()
         for name, value in checkpoint.read_tensors(

@@ -1,4 +1,4 @@
-"""Name-based checkpoints as Google's programs read and write them: find, read, match, write.
+"""Name-based checkpoints as Google's programs read and write them: find, read, write.
 
 A checkpoint is a prefix with `<prefix>.index` and `<prefix>.data-?????-of-?????`. TensorFlow is
 imported by the functions that read or write tensors, so that finding one costs nothing.
@@ -14,13 +14,11 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bert_clinical.nn.variables import HEADS, is_step_like, slot_owner
 from data_prep.common.atomic_files import PARTIAL_SUFFIX, atomic_write
 from data_prep.common.program import UserError, one_line
 
@@ -127,119 +125,6 @@ def iterate_tensors(
             if name not in present:
                 raise UserError(f"{prefix}: holds no tensor {name}")
             yield name, np.asarray(reader.get_tensor(name))
-
-
-@dataclass(frozen=True)
-class Match:
-    """How the tensors of a checkpoint meet the variables that are wanted.
-
-    Attributes:
-      found: wanted variables that the checkpoint holds in the right shape.
-      missing: wanted variables that it does not hold.
-      misshapen: (name, shape found, shape expected).
-      slots_ignored: an optimizer's moments of wanted variables.
-      step_like: `global_step` and running powers of an optimizer's betas.
-      unknown: everything else.
-      missing_groups: optional groups (a head each) of which no variable is there.
-    """
-
-    found: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    misshapen: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
-    slots_ignored: tuple[str, ...] = ()
-    step_like: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    missing_groups: tuple[str, ...] = ()
-
-
-def compare_variables(
-    wanted: Mapping[str, tuple[int, ...]],
-    prefix: str,
-    *,
-    optional_groups: Sequence[str] = HEADS,
-) -> Match:
-    """Sorts a checkpoint's tensors by what they are to a model; judges nothing.
-
-    Args:
-      wanted: the model's variables by name with their shapes.
-      prefix: the checkpoint.
-      optional_groups: beginnings of names that may be absent as a whole.
-    """
-    shapes = tensor_shapes(prefix)
-    missing = tuple(name for name in wanted if name not in shapes)
-    misshapen = tuple(
-        (name, shapes[name], tuple(shape))
-        for name, shape in wanted.items()
-        if name in shapes and shapes[name] != tuple(shape)
-    )
-    wrong = {name for name, _, _ in misshapen}
-    others = [name for name in shapes if name not in wanted]
-    slots = tuple(name for name in others if slot_owner(name) in wanted)
-    steps = tuple(name for name in others if is_step_like(name))
-    missing_groups = tuple(
-        group
-        for group in optional_groups
-        if (members := [name for name in wanted if name.startswith(f"{group}/")])
-        and all(name in missing for name in members)
-    )
-    return Match(
-        found=tuple(name for name in wanted if name in shapes and name not in wrong),
-        missing=missing,
-        misshapen=misshapen,
-        slots_ignored=slots,
-        step_like=steps,
-        unknown=tuple(name for name in others if name not in slots and name not in steps),
-        missing_groups=missing_groups,
-    )
-
-
-def match_variables(
-    wanted: Mapping[str, tuple[int, ...]],
-    prefix: str,
-    *,
-    optional_groups: Sequence[str] = HEADS,
-) -> Match:
-    """Returns what a checkpoint holds for a model, and fails on whatever does not fit.
-
-    Raises:
-      UserError: a tensor has another shape, is missing though its group is not absent as a whole,
-        or is not understood.
-
-    Differs: Google's `init_from_checkpoint` takes what it finds and leaves the rest at random.
-    """
-    match = compare_variables(wanted, prefix, optional_groups=optional_groups)
-    require_match(match, prefix)
-    return match
-
-
-def require_match(match: Match, prefix: str) -> None:
-    """Raises the `UserError` of `match_variables` if something in `match` does not fit."""
-    if any(name.startswith("_CHECKPOINTABLE_OBJECT_GRAPH") for name in match.unknown):
-        raise UserError(
-            f"{prefix}: found an object-based checkpoint of TensorFlow 2; expected a "
-            "name-based one as Google's BERT programs and run_pretraining write"
-        )
-    if match.misshapen:
-        name, found, expected = match.misshapen[0]
-        raise UserError(
-            f"{prefix}: {name} has shape {list(found)}, expected {list(expected)} by the config"
-            f"{_and_more(match.misshapen)}; give the bert_config.json that belongs to it"
-        )
-    missing = [
-        name
-        for name in match.missing
-        if not any(name.startswith(f"{group}/") for group in match.missing_groups)
-    ]
-    if missing:
-        raise UserError(
-            f"{prefix}: holds no {missing[0]}{_and_more(missing)}; expected every variable of the "
-            "encoder, and of each head all or none"
-        )
-    if match.unknown:
-        raise UserError(
-            f"{prefix}: {match.unknown[0]} is no variable of this model{_and_more(match.unknown)}; "
-            "expected those of a BERT pretraining checkpoint with the config's number of layers"
-        )
 
 
 def write_checkpoint(prefix: str | os.PathLike[str], tensors: Mapping[str, Any]) -> None:
@@ -410,10 +295,6 @@ def _mtime(prefix: str) -> float:
 
 def _is_file(path: str) -> bool:
     return Path(path).is_file()
-
-
-def _and_more(names: Sequence[Any]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def _no_space(prefix: str, needed: int, free: int) -> str:

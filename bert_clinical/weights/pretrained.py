@@ -10,18 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from bert_clinical.nn.config import BertConfig
-from bert_clinical.nn.variables import HEADS, bert_variable_shapes
+from bert_clinical.nn.variables import bert_variable_shapes
 from bert_clinical.tokenization import FullTokenizer
 from bert_clinical.weights import checkpoint
-from bert_clinical.weights.provenance import recorded_gelu
+from bert_clinical.weights.matching import match_folder, match_variables
+from bert_clinical.weights.provenance import require_recorded_gelu
 from bert_clinical.weights.transformers_folder import open_weights, read_json_object
-from bert_clinical.weights.transformers_names import (
-    BUFFERS,
-    TIED_TO,
-    from_transformers_config,
-    modern_names,
-    transformers_name,
-)
+from bert_clinical.weights.transformers_names import from_transformers_config, transformers_name
 from bert_clinical.weights.transformers_tokenizer import read_tokenizer
 from bert_clinical.wordpieces.vocabulary import (
     case_mismatch,
@@ -33,10 +28,6 @@ from bert_clinical.wordpieces.vocabulary import (
 from data_prep.common.program import UserError
 
 _log = logging.getLogger(__name__)
-
-POOLER = "bert/pooler"
-TASK_HEADS = ("cls.", "classifier.", "qa_outputs.", "lm_head.")
-"""Beginnings of the names of heads in transformers, which an encoder can do without."""
 
 _DEFAULT_GELU = "tanh"
 
@@ -99,19 +90,15 @@ def load_from_checkpoint(
         require_matching_case(tokens, do_lower_case, vocab_file)
         require_case_of_release(do_lower_case, init_checkpoint)
     prefix = checkpoint.resolve_checkpoint(init_checkpoint)
-    recorded = recorded_gelu(Path(prefix).parent)
-    if recorded and gelu and gelu != recorded[0] and config.activation_name() == "gelu":
-        raise UserError(
-            f"--gelu={gelu}, but {recorded[1]} says that the model was trained with "
-            f"{recorded[0]}; pass --gelu={recorded[0]}"
-        )
-    match = checkpoint.match_variables(bert_variable_shapes(config), prefix)
+    if config.activation_name() == "gelu":
+        gelu = require_recorded_gelu(Path(prefix).parent, gelu)
+    match = match_variables(bert_variable_shapes(config), prefix)
     wanted = bert_variable_shapes(config, heads=heads)
     weights = checkpoint.read_tensors(prefix, [name for name in match.found if name in wanted])
     _require_finite(weights, prefix)
     return PretrainedModel(
         config=config,
-        gelu=gelu or (recorded[0] if recorded else _DEFAULT_GELU),
+        gelu=gelu or _DEFAULT_GELU,
         tokens=tokens,
         do_lower_case=do_lower_case,
         weights=weights,
@@ -149,10 +136,14 @@ def load_from_transformers(
     source = open_weights(folder)
     variables = bert_variable_shapes(config, heads=heads)
     extra_shapes = extra_shapes or {}
-    found = _match_folder(variables, extra_shapes, source.shapes, folder)
+    match = match_folder(
+        variables, source.shapes, folder, extra_shapes=extra_shapes, allow_other_heads=True
+    )
+    if match.unused:
+        _log.info("%s: left out %d weights of heads that are not used.", folder, len(match.unused))
     weights, extra = {}, {}
-    for file_name, value in source.read(list(found)):
-        name = found[file_name]
+    for file_name, value in source.read(list(match.names)):
+        name = match.names[file_name]
         if name in extra_shapes:
             extra[name] = value
         else:
@@ -197,61 +188,6 @@ def _require_matching_case(
             f"vocabulary {mismatch}; correct do_lower_case in tokenizer_config.json (or pass "
             "--nocheck_case if the model really was trained so)"
         )
-
-
-def _match_folder(
-    variables: Mapping[str, tuple[int, ...]],
-    extra_shapes: Mapping[str, tuple[int, ...]],
-    shapes: Mapping[str, tuple[int, ...]],
-    folder: Path,
-) -> dict[str, str]:
-    """Returns by its name in the files which variable, or which extra weight, each wanted one is.
-
-    Raises:
-      UserError: one is missing though its group is not absent as a whole, has another shape, or
-        is not understood.
-    """
-    wanted = {name: (name, tuple(shape)) for name, shape in extra_shapes.items()}
-    for variable, shape in variables.items():
-        new = transformers_name(variable)
-        wanted[new.name] = (variable, tuple(shape[::-1] if new.transposed else shape))
-    modern = modern_names(shapes)
-    present = set(modern.values())
-    missing = [name for new, (name, _) in wanted.items() if new not in present]
-    absent = [
-        group
-        for group in (*HEADS, POOLER)
-        if all(name in missing for name in variables if name.startswith(f"{group}/"))
-    ]
-    lost = [name for name in missing if not name.startswith(tuple(f"{g}/" for g in absent))]
-    if lost:
-        raise UserError(
-            f"{folder}: holds no weight for {lost[0]} (and {len(lost) - 1} more missing); expected "
-            "every weight that config.json announces"
-        )
-    found = {}
-    others = []
-    for file_name, new_name in modern.items():
-        if new_name not in wanted:
-            others.append(new_name)
-            continue
-        name, expected = wanted[new_name]
-        if tuple(shapes[file_name]) != expected:
-            raise UserError(
-                f"{folder}: {file_name} has shape {list(shapes[file_name])}, expected "
-                f"{list(expected)} by config.json"
-            )
-        found[file_name] = name
-    unknown = [name for name in others if not name.startswith(TASK_HEADS) and name not in BUFFERS]
-    if unknown:
-        raise UserError(
-            f"{folder}: {unknown[0]} (of {len(unknown)} such) is no weight of a BERT; expected an "
-            "encoder with or without a head"
-        )
-    unused = [name for name in others if name not in TIED_TO and name not in BUFFERS]
-    if unused:
-        _log.info("%s: left out %d weights of heads that are not used.", folder, len(unused))
-    return found
 
 
 def _require_finite(weights: dict[str, np.ndarray], source: str) -> None:

@@ -61,14 +61,28 @@ def recorded_gelu(folder: Path) -> tuple[str, Path] | None:
     return None
 
 
-def require_recorded_gelu(folder: Path, gelu: str) -> None:
-    """Raises `UserError` if the folder says that the model was trained with the other form."""
+def require_recorded_gelu(folder: Path, gelu: str | None) -> str | None:
+    """Returns the form of GELU to compute a checkpoint with.
+
+    Args:
+      folder: of the checkpoint.
+      gelu: "tanh" or "erf" as the user gave it; None for what the folder records.
+
+    Returns:
+      `gelu`, else what the folder records; None if neither says it.
+
+    Raises:
+      UserError: the folder says that the model was trained with the other form.
+    """
     recorded = recorded_gelu(folder)
+    if gelu is None:
+        return recorded[0] if recorded else None
     if recorded and recorded[0] != gelu:
         raise UserError(
             f"--gelu={gelu}, but {recorded[1]} says that the model was trained with "
             f"{recorded[0]}; pass --gelu={recorded[0]}"
         )
+    return gelu
 
 
 def require_recorded_vocabulary(folder: Path, vocab_file: Path, do_lower_case: bool) -> None:

@@ -17,6 +17,7 @@ from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.variables import HEADS
 from bert_clinical.tokenization import FullTokenizer
 from bert_clinical.weights import checkpoint
+from bert_clinical.weights.matching import Match
 from bert_clinical.weights.safetensors_files import INDEX_FILE, parse_size, split_into_shards
 from bert_clinical.weights.transformers_tokenizer import write_tokenizer
 from bert_clinical.wordpieces.vocabulary import read_vocabulary
@@ -126,7 +127,7 @@ def test_fill_mask_pipeline_agrees_with_our_head(converted):
     tokens = read_vocabulary(VOCAB, 1000)
     prefix = str(golden("init") / "bert_model.ckpt")
     config = BertConfig.from_json_file(CONFIG)
-    match = checkpoint.Match(found=tuple(checkpoint.tensor_shapes(prefix)))
+    match = Match(found=tuple(checkpoint.tensor_shapes(prefix)))
     written = WrittenModel(converted, prefix, config, "tanh", "float32", False, match, 0)
     batch = {
         "input_ids": np.array([ids], np.int32),

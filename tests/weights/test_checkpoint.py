@@ -16,6 +16,7 @@ import pytest
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.variables import HEADS, bert_variable_shapes
 from bert_clinical.weights import checkpoint
+from bert_clinical.weights.matching import match_variables
 from data_prep.common.program import UserError
 from tests.golden_data import golden
 from tests.running import HANG_SECONDS
@@ -197,7 +198,7 @@ def test_a_write_that_fails_half_way_leaves_nothing(tmp_path):
     ],
 )
 def test_match_knows_slots_and_counters(wanted, prefix, slots, steps):
-    match = checkpoint.match_variables(wanted, prefix)
+    match = match_variables(wanted, prefix)
     assert set(match.found) == set(wanted)
     assert (len(match.slots_ignored), match.step_like) == (slots, steps)
     assert match.missing == match.unknown == match.misshapen == match.missing_groups == ()
@@ -208,11 +209,11 @@ def test_match_reports_missing_heads(wanted, tmp_path, absent):
     tensors = checkpoint.read_tensors(INIT)
     kept = {name: value for name, value in tensors.items() if not name.startswith(absent)}
     checkpoint.write_checkpoint(tmp_path / "m", kept)
-    match = checkpoint.match_variables(wanted, str(tmp_path / "m"))
+    match = match_variables(wanted, str(tmp_path / "m"))
     assert match.missing_groups == absent
     assert set(match.missing) == tensors.keys() - kept.keys()
     with pytest.raises(UserError, match="expected every variable"):
-        checkpoint.match_variables(wanted, str(tmp_path / "m"), optional_groups=())
+        match_variables(wanted, str(tmp_path / "m"), optional_groups=())
 
 
 MISFITS = {
@@ -260,7 +261,7 @@ def test_match_fails_on_what_does_not_fit(wanted, tmp_path, case):
     kept = {name: value for name, value in tensors.items() if value is not None}
     checkpoint.write_checkpoint(tmp_path / "m", kept)
     with pytest.raises(UserError, match=message):
-        checkpoint.match_variables(wanted, str(tmp_path / "m"))
+        match_variables(wanted, str(tmp_path / "m"))
 
 
 def test_finding_a_checkpoint_needs_no_tensorflow():
