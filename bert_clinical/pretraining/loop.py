@@ -169,7 +169,7 @@ def _begin(
     if agreement.is_chief:
         remove_unfinished_checkpoints(output_dir)
     latest = latest_checkpoint_of_all(output_dir, agreement)
-    if latest is None:
+    if latest is None and agreement.has_others:
         content = init_checkpoint and checkpoint_fingerprint(init_checkpoint)
         agreement.require_same({"--init_checkpoint": content})
     with agreement.together():

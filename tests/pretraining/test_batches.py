@@ -271,3 +271,21 @@ def test_other_forms_of_the_same_example(tmp_path: Path) -> None:
     (batch,) = input_pipeline.sequential_batches(data, batch_size=1, steps=1)
     assert batch["input_ids"].tolist() == [[300] * 11]
     assert batch["masked_lm_weights"].tolist() == [[0.5] * 3]
+
+
+def test_a_fingerprint_tells_content_and_no_names(tmp_path: Path) -> None:
+    records = [example(number) for number in range(600)]
+    one = load([write(tmp_path / "a", records)], tmp_path / "c1").fingerprint()
+    (tmp_path / "elsewhere").mkdir()
+    copy = load([write(tmp_path / "elsewhere" / "b", records)], tmp_path / "c2").fingerprint()
+    assert copy == one
+    assert one.startswith("600 examples in 1 file(s), sha256 ")
+    for name, other in {
+        "first": [example(7), *records[1:]],
+        "later block": [*records[:256], example(7), *records[257:]],
+        "fewer": records[:-1],
+    }.items():
+        assert load([write(tmp_path / name, other)], tmp_path / "c3").fingerprint() != one, name
+    halves = [write(tmp_path / "h1", records[:300]), write(tmp_path / "h2", records[300:])]
+    swapped = load(halves[::-1], tmp_path / "c4").fingerprint()
+    assert load(halves, tmp_path / "c4").fingerprint() not in (swapped, one)

@@ -204,10 +204,10 @@ def test_a_full_disk_at_the_chief_is_told_to_all(tmp_path: Path) -> None:
         results = [finished(worker) for worker in workers]
         assert checkpoint.latest_checkpoint(run) is not None
         assert not list(run.glob("*.partial*"))
-    for result in results:
-        assert_one_line_error(result, 1, "the checkpoint needs", "free some space")
-    assert "worker 0 (localhost:" in results[1].stderr
-    assert "ended the run" in results[1].stderr
+    # Its log may fill the disk before a checkpoint does.
+    assert_one_line_error(results[0], 1, "free some space")
+    chiefs = results[0].stderr.removeprefix("run_pretraining: error: ")
+    assert_one_line_error(results[1], 1, "worker 0 (localhost:", f"ended the run: {chiefs.strip()}")
 
 
 def test_a_checkpoint_that_one_worker_sees_later_is_awaited(tmp_path: Path, single: Path) -> None:

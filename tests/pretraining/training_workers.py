@@ -64,7 +64,7 @@ def start(
     return subprocess.Popen(
         [*before, sys.executable, *code, *arguments(**flags)],
         cwd=ROOT,
-        env={**os.environ, "TF_CONFIG": tf_config},
+        env={**os.environ, **({"TF_CONFIG": tf_config} if tf_config else {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
