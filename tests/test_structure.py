@@ -12,6 +12,7 @@ PACKAGES = ("bert_clinical", "data_prep")
 # What both packages stand on; everything else of data_prep is out of bert_clinical's reach.
 SHARED = {
     "data_prep.common.output_folder",
+    "data_prep.common.settings_flags",
     "data_prep.common.program",
     "data_prep.common.atomic_files",
     "data_prep.common.progress",

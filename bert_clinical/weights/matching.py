@@ -199,16 +199,17 @@ def match_folder(
             f"{folder}: holds no {lost[0]}{_and_more(lost)}; expected every weight that "
             "config.json announces"
         )
+    files_name = {new: file_name for file_name, new in modern.items()}
+    for new, (_, shape) in expected.items():
+        if new in present and tuple(shapes[files_name[new]]) != shape:
+            raise UserError(
+                f"{folder}: {files_name[new]} has shape {list(shapes[files_name[new]])}, expected "
+                f"{list(shape)} by config.json"
+            )
     names, unused, unknown = {}, [], []
     for file_name, new_name in modern.items():
         if new_name in expected:
-            name, shape = expected[new_name]
-            if tuple(shapes[file_name]) != shape:
-                raise UserError(
-                    f"{folder}: {file_name} has shape {list(shapes[file_name])}, expected "
-                    f"{list(shape)} by config.json"
-                )
-            names[file_name] = name
+            names[file_name] = expected[new_name][0]
         elif new_name in TIED_TO or new_name in BUFFERS:
             continue
         elif allow_other_heads and new_name.startswith(_TASK_HEADS):
