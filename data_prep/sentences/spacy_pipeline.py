@@ -1,4 +1,9 @@
-"""Sentences by a spaCy pipeline's own code, in batches: for models of any kind."""
+"""Sentences by a spaCy pipeline's own code, text by text: for models of any kind.
+
+What a pipeline's parts compute for a text may hang on the texts that they are given with it, by
+rounding: spaCy's parser scores the states of a batch in one product, transformers fill it up to one
+length.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +16,21 @@ from spacy.attrs import IDX, LENGTH, ORTH, SENT_START
 from spacy.vectors import Vectors
 
 from data_prep.sentences.lines import DEIDENTIFIED
-from data_prep.sentences.steady_math import make_steady
-
-_TOKENS_PER_BATCH = 1_500
+from data_prep.sentences.steady_math import use_steady_ops
 
 
 class PipelineSentences:
-    """Runs a pipeline over batches of texts.
+    """Runs a pipeline over each text by itself.
 
     Args:
-      nlp: the pipeline; its models are changed, to compute the same for a text in any batch.
+      nlp: the pipeline; its models' arithmetic is replaced by one that is the same anywhere.
     """
 
     def __init__(self, nlp: Any) -> None:
         self._nlp = nlp
         for _, component in nlp.pipeline:
             if hasattr(component, "model"):
-                make_steady(component.model)
+                use_steady_ops(component.model)
         strings = nlp.vocab.strings
         self._full_stop = strings.add(".")
         self._hyphen = strings.add("-")
@@ -36,10 +39,7 @@ class PipelineSentences:
 
     def split(self, texts: Sequence[str]) -> list[list[str]]:
         """Returns the sentences of each text, as they stand in it."""
-        docs = [self._nlp.make_doc(text) for text in texts]
-        by_length = sorted((doc for doc in docs if len(doc) > 1), key=len)
-        for batch in _batches(by_length):
-            self._parse(batch)
+        docs = [self._parsed(text) for text in texts]
         with self._vectors_aside():
             return [_sentences(doc) for doc in docs]
 
@@ -54,17 +54,14 @@ class PipelineSentences:
         finally:
             vocab._vectors = vectors
 
-    def _parse(self, docs: Sequence[Any]) -> None:
-        for name, component in self._nlp.pipeline:
-            if name == "parser":
-                for doc in docs:
+    def _parsed(self, text: str) -> Any:
+        doc = self._nlp.make_doc(text)
+        if len(doc) > 1:
+            for name, component in self._nlp.pipeline:
+                if name == "parser":
                     self._start_sentences(doc)
-            if hasattr(component, "pipe"):
-                # spaCy's parser takes a quarter of the batch size at a time.
-                list(component.pipe(docs, batch_size=4 * len(docs)))
-            else:
-                for doc in docs:
-                    component(doc)
+                doc = component(doc)
+        return doc
 
     def _start_sentences(self, doc: Any) -> None:
         orths = doc.to_array(ORTH)[:-2]
@@ -72,19 +69,6 @@ class PipelineSentences:
             following = doc[i + 1]
             if following.is_title if orths[i] == self._full_stop else following.text != "-":
                 following.is_sent_start = True
-
-
-def _batches(docs: Sequence[Any]) -> Iterator[list[Any]]:
-    batch: list[Any] = []
-    tokens = 0
-    for doc in docs:
-        if batch and tokens + len(doc) > _TOKENS_PER_BATCH:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(doc)
-        tokens += len(doc)
-    if batch:
-        yield batch
 
 
 def _sentences(doc: Any) -> list[str]:

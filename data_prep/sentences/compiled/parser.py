@@ -17,9 +17,9 @@ from spacy.pipeline._parser_internals.nonproj import deprojectivize
 from spacy.pipeline.tok2vec import Tok2VecListener
 
 from data_prep.sentences.compiled import arc_eager, window_encoder
+from data_prep.sentences.compiled_product import product
 from data_prep.sentences.steady_math import (
     TOKEN_KEY,
-    SteadyOps,
     embed_tokens,
     embeds_tokens_singly,
     use_steady_ops,
@@ -55,7 +55,6 @@ class CompiledParser:
         self._vocab = nlp.vocab
         self._embed = tok2vec.get_ref("embed")
         use_steady_ops(self._embed)
-        self._ops = SteadyOps()
         self._layers = [_window_layer(layer) for layer in _residuals(tok2vec.get_ref("encode"))]
         self._linear = np.ascontiguousarray(linear.get_param("W").T)
         self._linear_bias = linear.get_param("b")
@@ -96,8 +95,8 @@ class CompiledParser:
           int32 [tokens], places in the text, a root's is its own.
         """
         vectors, rows = self.vectors(tokens, text_starts)
-        hidden = self._ops.gemm(vectors, self._linear) + self._linear_bias
-        lower = self._ops.gemm(hidden, self._lower)
+        hidden = product(vectors, self._linear) + self._linear_bias
+        lower = product(hidden, self._lower)
         lower = lower.reshape(len(lower), arc_eager.FEATURES, -1)
         heads = np.empty(len(tokens), np.int32)
         actions = np.empty(len(tokens), np.int32)

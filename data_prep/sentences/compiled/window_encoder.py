@@ -11,10 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.common.compiled import compiled, compiled_part
-from data_prep.sentences.steady_math import SteadyOps
+from data_prep.sentences.compiled_product import product
 
 _NORM_EPSILON = 1e-8
-_OPS = SteadyOps()
 
 
 class WindowLayer(NamedTuple):
@@ -51,9 +50,8 @@ def encode(
         windows = (numbers[:-2], numbers[1:-1], numbers[2:])
         numbers, firsts = distinct_triples(*windows)
         left, middle, right = (window[firsts] for window in windows)
-        vectors = _window_layer(
-            layer, vectors, _OPS.gemm(vectors, layer.weights), left, middle, right
-        )
+        products = product(vectors, layer.weights)
+        vectors = _window_layer(layer, vectors, products, left, middle, right)
     return vectors, numbers
 
 
