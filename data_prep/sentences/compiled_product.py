@@ -69,12 +69,12 @@ def _add_up_tile(
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        arrays = [
+        x, panels, out = (
             (kind, arrayobj.make_array(kind)(context, builder, argument))
             for kind, argument in zip(signature.args[:3], arguments[:3], strict=True)
-        ]
-        x, panels, out = arrays
+        )
         row, panel = arguments[3:]
+        inner = cgutils.unpack_tuple(builder, x[1].shape)[1]
         vector = ir.VectorType(ir.FloatType(), _LANES)
 
         def place(array: tuple[Any, Any], *indices: Any) -> Any:
@@ -93,10 +93,9 @@ def _add_up_tile(
 
         tile_rows = [after(row, i) for i in range(_TILE_ROWS)]
         lanes = [row.type(start) for start in range(0, _PANEL_COLUMNS, _LANES)]
-        sums = [
-            [cgutils.alloca_once_value(builder, vector(None)) for _ in lanes] for _ in tile_rows
-        ]
-        with cgutils.for_range(builder, cgutils.unpack_tuple(builder, x[1].shape)[1]) as loop:
+        zeros = vector(None)
+        sums = [[cgutils.alloca_once_value(builder, zeros) for _ in lanes] for _ in tile_rows]
+        with cgutils.for_range(builder, inner) as loop:
             y = [
                 builder.load(vector_place(panels, panel, loop.index, lane), align=4)
                 for lane in lanes

@@ -24,11 +24,12 @@ from tests.golden_data import golden
 from tests.running import assert_success, run_program
 
 
-def test_published_rules_and_spacy_give_the_golden_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_published_rules_and_spacy_give_the_golden_text(workers: int, tmp_path: Path) -> None:
     result = run_program(
         "data_prep.format_notes",
         input_file=golden("notes.csv"), output_dir=tmp_path, section_rules="published",
-        spacy_model=SPACY_MODEL, num_workers=2,
+        spacy_model=SPACY_MODEL, num_workers=workers,
     )  # fmt: skip
     assert_success(result)
     expected = golden("sentences_en_core_web_sm.txt").read_bytes()
