@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from data_prep.sample_notes import generate_notes
 from data_prep.sectioning import split_sections
 from data_prep.sentences.splitter import load_splitter
+from tests.benchmarks.processor import processor
 from tests.golden_data import golden
 from tests.plain_sentences import plain_splitter
 
@@ -46,6 +47,7 @@ def main() -> None:
 
     rules = load_splitter("rules", "")
     compiled = load_splitter("spacy", model).is_compiled  # type: ignore[attr-defined]
+    print(processor())
     print(f"{model}, its parser {'in compiled code' if compiled else 'by spaCy itself'}")
     for name, notes in (("golden", golden_notes), ("generated", generated)):
         archive = [section for note in notes for section in split_sections(note)]

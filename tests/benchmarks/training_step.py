@@ -5,9 +5,9 @@
 
 All train on the same random batch, with dropout 0.1, clipping and AdamW, in float32: PyTorch with
 predictions at 20 gathered positions, PyTorch as its class computes it (logits everywhere), ours
-with both forms of GELU (PyTorch computes the erf form, Google's code the tanh form), ours compiled
-by XLA, and Google's own graph. Each has a process of its own; they take turns step by step, so that
-a busy machine is unfair to none.
+with both forms of GELU (PyTorch computes the erf form, Google's code the tanh form), ours without
+oneDNN's operations, ours compiled by XLA, and Google's own graph. Each has a process of its own;
+they take turns step by step, so that a busy machine is unfair to none.
 
 Google's graph needs a clone of its code and an interpreter that has the TensorFlow of its time:
 
@@ -20,6 +20,7 @@ and then --google_repository=BERT --google_python=TF215/bin/python.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.processor import processor
 from tests.benchmarks.step_server import StepClient, Timing, serve
 
 VOCAB, LENGTH, PREDICTIONS = 28996, 128, 20
@@ -114,8 +116,14 @@ def pytorch(size: Size, batch: dict[str, np.ndarray], *, gathered: bool) -> Step
 
 
 def ours(
-    size: Size, batch: dict[str, np.ndarray], *, jit_compile: bool = False, gelu: str = "erf"
+    size: Size,
+    batch: dict[str, np.ndarray],
+    *,
+    jit_compile: bool = False,
+    gelu: str = "erf",
+    onednn: bool = True,
 ) -> Step:
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn))
     from bert_clinical import optimization
     from bert_clinical.modeling import create_variables
     from bert_clinical.nn.config import BertConfig
@@ -151,6 +159,7 @@ def ours(
 PROGRAMS: dict[str, Callable[[Size, dict[str, np.ndarray]], Step]] = {
     "ours": ours,
     "ours, tanh": partial(ours, gelu="tanh"),
+    "ours, no oneDNN": partial(ours, onednn=False),
     "ours, XLA": partial(ours, jit_compile=True),
     "PyTorch gathered": partial(pytorch, gathered=True),
     "PyTorch default": partial(pytorch, gathered=False),
@@ -206,7 +215,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=9, help="steps that count")
     parser.add_argument(
         "--programs",
-        default="ours;ours, tanh;PyTorch gathered;PyTorch default",
+        default="ours;ours, tanh;ours, no oneDNN;PyTorch gathered;PyTorch default",
         help=f"separated by semicolons: {'; '.join(PROGRAMS)}",
     )
     parser.add_argument("--google_repository", help="a clone of google-research/bert")
@@ -219,6 +228,7 @@ def main() -> None:
         size = SIZES[values.sizes]
         serve(PROGRAMS[values.serve](size, random_batch(size)))
         return
+    print(processor())
     print(f"{'size':20} {'program':18} {'median s':>9} {'least s':>9} {'CPU s':>7} {'/ first':>8}")
     for name in values.sizes.split(","):
         first = 0.0
