@@ -63,9 +63,9 @@ def _add_up_tile(
 ) -> tuple[Any, Callable[..., Any]]:
     """Computes a panel's columns of the `_TILE_ROWS` rows of `out` that begin with `row`.
 
-    Written in LLVM's own operations, as its optimizer keeps the sums of no loop in registers.
-    Multiplication and addition stay apart: not every processor has an operation for both, and
-    that one rounds differently.
+    Written in LLVM's own operations, since its optimizer would leave the sums in memory.
+    Multiplication and addition stay apart: an operation for both rounds once, and some processors
+    have none.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -1,8 +1,7 @@
 """Sentences by a spaCy pipeline's own code, text by text: for models of any kind.
 
-What a pipeline's parts compute for a text may hang on the texts that they are given with it, by
-rounding: spaCy's parser scores the states of a batch in one product, transformers fill it up to one
-length.
+Given a batch, a pipeline's parts may round a text's numbers otherwise than given that text alone:
+spaCy's parser scores the states of all texts in one product, transformers pad texts to one length.
 """
 
 from __future__ import annotations

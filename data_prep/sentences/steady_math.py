@@ -1,4 +1,4 @@
-"""spaCy's models by arithmetic that does not hang on the processor, and their single tokens."""
+"""spaCy's models by arithmetic that is the same everywhere, and the vectors of single tokens."""
 
 from __future__ import annotations
 

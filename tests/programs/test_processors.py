@@ -1,7 +1,6 @@
 """The promises again, by the arithmetic of other processors, each in a process of its own.
 
-A library of linear algebra takes its kernels by the processor it finds, and can be told to take
-those of another.
+Libraries of linear algebra choose their kernels by the processor, and can be told to take others.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ pytestmark = pytest.mark.slow
 
 BLAS_KERNELS = ("Haswell", "Zen", "SkylakeX", "Sandybridge", "Prescott")
 
-# Whatever stays the same whoever is in the batch, and the golden sentences and text.
+# A text's vectors do not depend on the batch; the golden sentences, and the golden text by one
+# worker and by two.
 SENTENCES = [
     "tests.sentences.test_compiled_product",
     "tests.sentences.test_splitter::test_golden_sentences",
@@ -85,7 +85,7 @@ def _require_blas_kernel(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", BLAS_KERNELS)
-def test_sentences_hang_on_no_kernel(kernel: str, tmp_path: Path) -> None:
+def test_sentences_depend_on_no_kernel(kernel: str, tmp_path: Path) -> None:
     _require_blas_kernel(kernel)
     _run_tests({"OPENBLAS_CORETYPE": kernel}, SENTENCES, tmp_path)
 
