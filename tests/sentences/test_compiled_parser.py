@@ -219,6 +219,23 @@ def test_what_it_does_not_know_is_left_to_spacy(
         CompiledParser(nlp)
 
 
+def test_a_pipeline_gets_one_text_at_a_time() -> None:
+    """Else its own products could round a text's scores as its neighbours make them."""
+    nlp = random_pipeline(use_upper=False)
+    model = nlp.get_pipe("tok2vec").model
+    forward = model._func
+    sizes: list[int] = []
+
+    def counted(model: Any, docs: list[Any], is_train: bool) -> Any:
+        sizes.append(len(docs))
+        return forward(model, docs, is_train)
+
+    model._func = counted
+    texts = [text for text in random_texts(8, 40) if len(nlp.make_doc(text)) > 1]
+    PipelineSentences(nlp).split(texts)
+    assert sizes == [1] * len(texts)
+
+
 def test_an_unknown_model_still_splits(tmp_path: Any) -> None:
     nlp = random_pipeline(use_upper=False)
     nlp.to_disk(tmp_path / "model")
