@@ -97,11 +97,9 @@ def _probabilities(
     model: PretrainedModel, ids: Sequence[int], positions: Sequence[int]
 ) -> np.ndarray:
     """Returns float32 [positions, vocab_size]."""
-    from bert_clinical.nn import tensorflow as quiet_tensorflow  # noqa: F401
-    import tensorflow as tf  # isort: skip
-
     from bert_clinical.modeling import BertModel
     from bert_clinical.nn.heads import masked_lm_logits
+    from bert_clinical.nn.tensorflow import tf
 
     weights = {name: tf.constant(value) for name, value in model.weights.items()}
     encoder = BertModel(model.config, gelu=model.gelu)

@@ -90,6 +90,17 @@ def test_bert_clinical_uses_only_the_shared_foundation_of_data_prep() -> None:
             assert used <= SHARED, f"{name} imports {used - SHARED}"
 
 
+def test_tensorflow_is_imported_in_one_place() -> None:
+    """Which sets what TensorFlow reads when it is imported."""
+    for name, path in modules().items():
+        if name == LOADS_TENSORFLOW:
+            continue
+        used = imports(path)
+        assert "tensorflow" not in used, f"{name} imports TensorFlow; use {LOADS_TENSORFLOW}"
+        # tensorflow_text imports TensorFlow by itself.
+        assert "tensorflow_text" not in used or LOADS_TENSORFLOW in used, name
+
+
 def test_nothing_imports_a_program() -> None:
     for name, path in modules().items():
         wrong = project_imports(path) & set(PROGRAMS)

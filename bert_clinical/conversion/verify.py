@@ -99,11 +99,9 @@ def tensorflow_outputs(
       and for the heads that are there "masked LM logits" [batch_size * seq_length, vocab_size]
       and "next sentence logits".
     """
-    from bert_clinical.nn import tensorflow as quiet_tensorflow  # noqa: F401
-    import tensorflow as tf  # isort: skip
-
     from bert_clinical.modeling import BertModel
     from bert_clinical.nn.heads import masked_lm_logits, next_sentence_logits
+    from bert_clinical.nn.tensorflow import tf
 
     stored = DTYPES[written.dtype][1]
     weights = {

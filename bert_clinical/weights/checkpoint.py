@@ -253,8 +253,7 @@ def write_checkpoint(prefix: str | os.PathLike[str], tensors: Mapping[str, Any])
       UserError: the folder is missing or cannot be written, or the disk is full; an older
         checkpoint of the same name is then as it was.
     """
-    from bert_clinical.nn import tensorflow as quiet_tensorflow  # noqa: F401
-    import tensorflow as tf  # isort: skip
+    from bert_clinical.nn.tensorflow import tf
 
     prefix = os.fspath(prefix)
     folder = Path(prefix).parent
@@ -317,8 +316,7 @@ def update_checkpoint_state(
 @contextmanager
 def _reading(prefix: str) -> Iterator[Any]:
     """Opens a checkpoint; what goes wrong while reading becomes one line."""
-    from bert_clinical.nn import tensorflow as quiet_tensorflow  # noqa: F401
-    import tensorflow as tf  # isort: skip
+    from bert_clinical.nn.tensorflow import tf
 
     try:
         with _plain_path(prefix) as path:
