@@ -84,11 +84,13 @@ def complete_folder(path: Path, program: str, record: dict[str, Any]) -> Iterato
         for entry in partial.rglob("*"):
             atomic_files.sync(entry)
         atomic_files.sync(partial)
-        if path.exists() and any(path.iterdir()):
-            # A folder with files cannot be replaced in one step: the old one is kept aside.
-            atomic_files.replace(path, atomic_files.unique_name(path, _REPLACED_SUFFIX))
-        atomic_files.replace(partial, path)
-        _settle(path)
+        try:
+            if path.exists() and any(path.iterdir()):
+                # A folder with files cannot be replaced in one step: the old one is kept aside.
+                atomic_files.replace(path, atomic_files.unique_name(path, _REPLACED_SUFFIX))
+            atomic_files.replace(partial, path)
+        finally:
+            _settle(path)
 
 
 def _settle(path: Path) -> None:
