@@ -223,7 +223,7 @@ def format_notes(
     sources: list[note_reader.NoteSource] = [
         note_sources.open_file(path, settings.columns) for path in input_files
     ]
-    inputs = [manifest.describe_file(path) for path in input_files]
+    inputs = [atomic_files.fingerprint(path) for path in input_files]
     if input_sql is not None and sql_table is not None:
         source = note_sources.open_table(input_sql, sql_table, settings.columns)
         sources.append(source)

@@ -33,15 +33,6 @@ class Earlier(enum.Enum):
     DAMAGED = "output of the same settings, changed or removed since"
 
 
-def describe_file(path: Path) -> dict[str, Any]:
-    """Returns what a manifest says of an input file: its name without the folder."""
-    return {
-        "name": path.name,
-        "size_bytes": path.stat().st_size,
-        "sha256": atomic_files.sha256_of_file(path),
-    }
-
-
 def versions(splitter: Mapping[str, str], deduplicate: str) -> dict[str, str]:
     """Returns the versions that the output follows from.
 
