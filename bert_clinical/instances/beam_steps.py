@@ -21,7 +21,7 @@ from bert_clinical.tfrecords.sidecars import parse_sidecar, sidecar_path
 from data_prep.beam import steps as beam_steps
 from data_prep.beam.steps import text_free
 from data_prep.common import files as beam_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 COUNTERS = "create_pretraining_data"
 

@@ -14,7 +14,7 @@ from bert_clinical.instances.settings import InstanceSettings
 from bert_clinical.instances.writer import ExampleWriter, signature
 from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError, internal_error_message, os_error_message
+from data_prep.common.errors import UserError, internal_error_message, os_error_message
 from data_prep.common.progress import Progress
 from data_prep.common.workers import Workers
 

@@ -23,7 +23,7 @@ from bert_clinical.tfrecords.sidecars import write_sidecar
 from bert_clinical.tokenization import UNK, FullTokenizer
 from bert_clinical.wordpieces.line_encoder import LineEncoder
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.common.progress import Progress
 
 _TOKENS_PER_COUNT = 1 << 20

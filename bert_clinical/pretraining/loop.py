@@ -31,7 +31,7 @@ from bert_clinical.pretraining.step import (
     TrainingStep,
 )
 from bert_clinical.weights import checkpoint
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 

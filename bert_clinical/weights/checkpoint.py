@@ -22,7 +22,7 @@ import numpy as np
 
 from bert_clinical.nn.variables import HEADS, is_step_like, slot_owner
 from data_prep.common.atomic_files import PARTIAL_SUFFIX, atomic_write
-from data_prep.common.program import UserError, one_line
+from data_prep.common.errors import UserError, one_line
 
 _log = logging.getLogger(__name__)
 

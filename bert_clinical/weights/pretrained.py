@@ -14,7 +14,7 @@ from bert_clinical.nn.variables import HEADS, bert_variable_shapes
 from bert_clinical.tokenization import FullTokenizer
 from bert_clinical.weights import checkpoint
 from bert_clinical.weights.provenance import recorded_gelu
-from bert_clinical.weights.transformers_folder import open_weights, read_json_object
+from bert_clinical.weights.transformers_folder import open_weights
 from bert_clinical.weights.transformers_names import (
     BUFFERS,
     TIED_TO,
@@ -30,7 +30,8 @@ from bert_clinical.wordpieces.vocabulary import (
     require_matching_case,
     tokenizer_of,
 )
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
 
 _log = logging.getLogger(__name__)
 

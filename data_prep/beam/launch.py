@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from data_prep.common import files as beam_files
-from data_prep.common.program import UsageError, UserError
+from data_prep.common.errors import UsageError, UserError
 
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
 
 RECORD_FILE = "conversion.json"
 """Says which program made the folder, of what, and which files are its own."""
@@ -49,10 +50,9 @@ def require_replaceable(path: Path, program: str) -> None:
 def read_record(folder: Path) -> dict[str, Any]:
     """Returns what `conversion.json` says, an empty dict where there is none that can be read."""
     try:
-        record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(folder / RECORD_FILE)
+    except UserError:
         return {}
-    return record if isinstance(record, dict) else {}
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
 from data_prep.formatting.formatter import Document, NoteToFormat, file_names
 from data_prep.formatting.statistics import TextStatistics
 
@@ -111,7 +112,7 @@ class WorkFolder:
         settings_file = self.path / _SETTINGS
         if settings_file.exists():
             require_same_settings(
-                json.loads(settings_file.read_text()),
+                read_json_object(settings_file, advice=f"remove {self.path} to begin anew"),
                 settings,
                 f"{self.path} holds the unfinished work of a run with other settings",
                 f"give the same flags to go on, remove {self.path}, or choose another --output_dir",

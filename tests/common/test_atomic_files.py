@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests import full_disk
 from tests.running import ROOT
 

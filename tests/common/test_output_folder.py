@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.common import atomic_files
+from data_prep.common.errors import UserError
 from data_prep.common.output_folder import complete_folder
-from data_prep.common.program import UserError
 
 PROGRAM = "tests.program"
 

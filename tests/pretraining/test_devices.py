@@ -16,7 +16,7 @@ import pytest
 from bert_clinical.pretraining import devices
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.weights import checkpoint
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.golden_data import golden
 from tests.programs.test_run_pretraining import wait_for
 from tests.running import ROOT, arguments, assert_one_line_error, assert_success

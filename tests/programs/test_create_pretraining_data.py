@@ -267,7 +267,7 @@ def mistakes(folder):
         ),
         "broken sidecar": (
             {**no_output, "output_dir": folder, "input_file": folder / "bad.txt"},
-            1, ["bad.tfrecord.json", "not a JSON object"],
+            1, ["bad.tfrecord.json", "JSON"],
         ),
     }  # fmt: skip
 
