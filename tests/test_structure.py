@@ -13,6 +13,7 @@ PACKAGES = ("bert_clinical", "data_prep")
 SHARED = {
     "data_prep.common.errors",
     "data_prep.common.json_files",
+    "data_prep.common.output_folder",
     "data_prep.common.paths",
     "data_prep.common.program",
     "data_prep.common.atomic_files",
