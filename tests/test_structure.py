@@ -16,6 +16,7 @@ SHARED = {
     "data_prep.common.output_folder",
     "data_prep.common.paths",
     "data_prep.common.program",
+    "data_prep.common.settings_flags",
     "data_prep.common.atomic_files",
     "data_prep.common.progress",
     "data_prep.common.html_report",
