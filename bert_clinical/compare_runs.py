@@ -13,7 +13,8 @@ from absl import flags
 
 from data_prep.common import program
 from data_prep.common.atomic_files import atomic_write
-from data_prep.common.program import ProgramFlags, UserError
+from data_prep.common.errors import UserError
+from data_prep.common.program import ProgramFlags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ def read_runs(runs_dir: Path, metric: str) -> pd.DataFrame:
     import pandas as pd
 
     from bert_clinical.tasks.folder import RESULTS_FILE
-    from bert_clinical.weights.transformers_folder import read_json_object
+    from data_prep.common.json_files import read_json_object
 
     rows = []
     for path in sorted(runs_dir.glob(f"*/{RESULTS_FILE}")):

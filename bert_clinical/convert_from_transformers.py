@@ -18,8 +18,9 @@ from absl import flags
 
 from bert_clinical.conversion.convert import FROM_TRANSFORMERS, convert_from_transformers
 from data_prep.common import program
+from data_prep.common.errors import UserError
 from data_prep.common.output_folder import require_replaceable
-from data_prep.common.program import ProgramFlags, UserError
+from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
 

@@ -35,8 +35,10 @@ from bert_clinical.wordpieces.vocabulary import (
     require_matching_case,
 )
 from data_prep.common import program
+from data_prep.common.errors import UsageError
 from data_prep.common.output_folder import require_replaceable
-from data_prep.common.program import ProgramFlags, UsageError, require_readable_file
+from data_prep.common.paths import require_readable_file
+from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
 

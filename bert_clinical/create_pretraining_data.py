@@ -18,7 +18,9 @@ from absl import flags
 
 from data_prep.beam import flags as beam_flags
 from data_prep.common import program
-from data_prep.common.program import ProgramFlags, UsageError
+from data_prep.common.errors import UsageError
+from data_prep.common.paths import expand_patterns, require_readable_file
+from data_prep.common.program import ProgramFlags
 
 
 def define_flags(values: ProgramFlags) -> None:
@@ -137,8 +139,8 @@ def main(values: ProgramFlags) -> None:
         )
         run.tell(descriptions, [values.output_dir], values.report_file)
         return
-    input_files = program.expand_patterns(values.input_file, "input_file")
-    vocab_file = program.require_readable_file(values.vocab_file, "vocab_file")
+    input_files = expand_patterns(values.input_file, "input_file")
+    vocab_file = require_readable_file(values.vocab_file, "vocab_file")
     run.create_pretraining_data(
         input_files=input_files,
         output_files=_comma_separated(values.output_file),

@@ -18,7 +18,9 @@ from pathlib import Path
 from absl import flags
 
 from data_prep.common import program
-from data_prep.common.program import ProgramFlags, UsageError, UserError
+from data_prep.common.errors import UsageError, UserError
+from data_prep.common.paths import expand_patterns
+from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ def main(values: ProgramFlags) -> None:
         if values[name].value < 1:
             raise UsageError(f"--{name} is {values[name].value}; it must be at least 1")
     create_vocab(
-        input_files=program.expand_patterns(values.input_file, "input_file"),
+        input_files=expand_patterns(values.input_file, "input_file"),
         output_file=values.output_file,
         vocab_size=values.vocab_size,
         do_lower_case=values.do_lower_case,

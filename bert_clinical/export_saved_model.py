@@ -22,8 +22,9 @@ from bert_clinical.weights.model_flags import (
     load_from_model_dir,
 )
 from data_prep.common import program
+from data_prep.common.errors import UserError
 from data_prep.common.output_folder import require_replaceable
-from data_prep.common.program import ProgramFlags, UserError
+from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
 

@@ -32,7 +32,9 @@ from bert_clinical.weights.model_flags import (
 )
 from bert_clinical.weights.pretrained import PretrainedModel
 from data_prep.common import program
-from data_prep.common.program import ProgramFlags, UsageError, UserError, require_readable_file
+from data_prep.common.errors import UsageError, UserError
+from data_prep.common.paths import require_readable_file
+from data_prep.common.program import ProgramFlags
 from data_prep.common.progress import Progress
 from data_prep.notes.sources import SUFFIXES
 

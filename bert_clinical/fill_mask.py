@@ -26,7 +26,8 @@ from bert_clinical.weights.model_flags import (
 )
 from bert_clinical.weights.pretrained import PretrainedModel
 from data_prep.common import program
-from data_prep.common.program import ProgramFlags, UsageError, UserError
+from data_prep.common.errors import UsageError, UserError
+from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
 

@@ -33,7 +33,8 @@ from bert_clinical.tasks.scores import entity_scores, table_of_scores
 from bert_clinical.weights.pretrained import PretrainedModel
 from bert_clinical.wordpieces.inputs import TextEncoder
 from data_prep.common import program
-from data_prep.common.program import ProgramFlags, UsageError
+from data_prep.common.errors import UsageError
+from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
 

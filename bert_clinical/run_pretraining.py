@@ -31,7 +31,9 @@ from bert_clinical.pretraining import options as training_options
 from bert_clinical.pretraining import worker_cluster
 from bert_clinical.pretraining.options import TrainingOptions
 from data_prep.common import atomic_files, program
-from data_prep.common.program import ProgramFlags, UsageError, UserError
+from data_prep.common.errors import UsageError, UserError, os_error_message
+from data_prep.common.paths import expand_patterns, require_readable_file
+from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
 
@@ -147,17 +149,17 @@ def main(values: ProgramFlags) -> int:
 
 def _checked_job(values: ProgramFlags) -> _Job:
     options = _options(values)
-    program.require_readable_file(values.bert_config_file, "bert_config_file")
+    require_readable_file(values.bert_config_file, "bert_config_file")
     config = BertConfig.from_json_file(values.bert_config_file)
     if options.max_seq_length > config.max_position_embeddings:
         raise UserError(
             f"--max_seq_length is {options.max_seq_length}, but the model of "
             f"{values.bert_config_file} takes {config.max_position_embeddings} positions at most"
         )
-    input_files = [str(path) for path in program.expand_patterns(values.input_file, "input_file")]
+    input_files = [str(path) for path in expand_patterns(values.input_file, "input_file")]
     eval_files = input_files
     if values.eval_input_file:
-        found = program.expand_patterns(values.eval_input_file, "eval_input_file")
+        found = expand_patterns(values.eval_input_file, "eval_input_file")
         eval_files = [str(path) for path in found]
     from bert_clinical.pretraining.data_check import require_fitting_sidecars
 
@@ -208,7 +210,7 @@ def _prepare_output_dir(path: str) -> Path:
     except FileExistsError:
         raise UserError(f"--output_dir: {folder} is a file; a folder was expected") from None
     except OSError as error:
-        raise UserError(f"--output_dir: {program.os_error_message(error)}") from None
+        raise UserError(f"--output_dir: {os_error_message(error)}") from None
     return folder
 
 

@@ -23,7 +23,9 @@ from absl import flags
 from data_prep.beam import flags as beam_flags
 from data_prep.common import atomic_files, program
 from data_prep.common import files as beam_files
-from data_prep.common.program import ProgramFlags, UsageError
+from data_prep.common.errors import UsageError
+from data_prep.common.paths import expand_patterns
+from data_prep.common.program import ProgramFlags
 from data_prep.common.progress import Progress
 from data_prep.common.workers import Workers
 from data_prep.formatting import manifest
@@ -223,7 +225,7 @@ def format_notes(
     sources: list[note_reader.NoteSource] = [
         note_sources.open_file(path, settings.columns) for path in input_files
     ]
-    inputs = [manifest.describe_file(path) for path in input_files]
+    inputs = [atomic_files.fingerprint(path) for path in input_files]
     if input_sql is not None and sql_table is not None:
         source = note_sources.open_table(input_sql, sql_table, settings.columns)
         sources.append(source)
@@ -290,7 +292,7 @@ def _require_what_runners_do(values: ProgramFlags) -> None:
 
 
 def _input_files(patterns: str) -> list[Path]:
-    files = program.expand_patterns(patterns, "input_file")
+    files = expand_patterns(patterns, "input_file")
     note_sources.require_named_once(files)
     return files
 

@@ -24,7 +24,8 @@ from typing import Any
 from absl import flags
 
 from data_prep.common import program
-from data_prep.common.program import ProgramFlags, UsageError, UserError
+from data_prep.common.errors import UsageError, UserError
+from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
 

@@ -11,14 +11,32 @@ NUM_TRAIN_STEPS=${NUM_TRAIN_STEPS:-700}
 MAX_SEQ_LENGTH=128
 MAX_PREDICTIONS_PER_SEQ=20
 
+refuse() {
+  printf 'quickstart.sh: error: OUTPUT_DIR: %s; choose a new folder\n' "$1" >&2
+  exit 2
+}
+
+# It clears away what an earlier quickstart made, so it works only where no others' files can be:
+# in a new or empty folder, or in one that it marked as its own.
+MARKER="$OUTPUT_DIR/.made_by_quickstart"
+case $OUTPUT_DIR in
+-*) refuse "found $OUTPUT_DIR, which starts like an option" ;;
+*[!A-Za-z0-9_./-]*) refuse "found a name with other characters than letters, digits and _ . / -" ;;
+esac
+[[ ! -L ${OUTPUT_DIR%/} ]] || refuse "$OUTPUT_DIR is a link"
+[[ ! -e $OUTPUT_DIR || -d $OUTPUT_DIR ]] || refuse "$OUTPUT_DIR is no folder"
+if [[ -d $OUTPUT_DIR && ! -f $MARKER && -n $(ls -A "$OUTPUT_DIR") ]]; then
+  refuse "$OUTPUT_DIR holds files that no quickstart made"
+fi
+
 run_scripts/set_up.sh
 PYTHON=.venv/bin/python
 
 step() { printf '\n== %s\n' "$1"; }
 
-# Only what an earlier quickstart made is cleared away.
-rm -rf "$OUTPUT_DIR"/{text,tfrecords,model,transformers}
 mkdir -p "$OUTPUT_DIR"
+touch "$MARKER"
+rm -rf "$OUTPUT_DIR"/{text,tfrecords,model,transformers}
 
 step "1/7 Made-up notes in the columns of NOTEEVENTS"
 "$PYTHON" -m data_prep.sample_notes --output_file="$OUTPUT_DIR/NOTEEVENTS.csv" \

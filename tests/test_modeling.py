@@ -14,7 +14,7 @@ from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.layers import Dropout, gelu_erf, gelu_tanh, layer_norm
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.weights import checkpoint
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.golden_data import golden
 
 ODD = {

@@ -11,7 +11,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("bert_clinical", "data_prep")
 # What both packages stand on; everything else of data_prep is out of bert_clinical's reach.
 SHARED = {
+    "data_prep.common.errors",
+    "data_prep.common.json_files",
     "data_prep.common.output_folder",
+    "data_prep.common.paths",
     "data_prep.common.settings_flags",
     "data_prep.common.program",
     "data_prep.common.atomic_files",

@@ -3,7 +3,7 @@
 import pytest
 
 from bert_clinical import tokenization
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.golden_texts import golden_texts, golden_tokenizers
 
 

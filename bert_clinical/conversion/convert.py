@@ -31,7 +31,7 @@ from bert_clinical.weights.matching import (
     require_match,
 )
 from bert_clinical.weights.safetensors_files import DTYPES, write_weights
-from bert_clinical.weights.transformers_folder import FolderWeights, open_weights, read_json_object
+from bert_clinical.weights.transformers_folder import FolderWeights, open_weights
 from bert_clinical.weights.transformers_names import (
     TIED_TO,
     from_transformers_config,
@@ -41,8 +41,9 @@ from bert_clinical.weights.transformers_names import (
 )
 from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE, read_tokenizer, write_tokenizer
 from bert_clinical.wordpieces.vocabulary import PAD, case_mismatch
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
 from data_prep.common.output_folder import complete_folder, read_record
-from data_prep.common.program import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from bert_clinical.weights.checkpoint import iterate_tensors
 from bert_clinical.weights.pytorch_process import PyTorchProcess, is_available
 from bert_clinical.weights.safetensors_files import DTYPES
 from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 

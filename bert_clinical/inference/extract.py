@@ -13,7 +13,7 @@ from bert_clinical.inference.vector_files import json_line, row_ids_file, vector
 from bert_clinical.weights.pretrained import PretrainedModel
 from bert_clinical.wordpieces.inputs import Text, TextEncoder, TextWindows, Window, read_lines
 from data_prep.common.atomic_files import atomic_write
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.common.progress import Progress
 from data_prep.notes.csv_source import BadRow, ColumnNames
 from data_prep.notes.sources import SUFFIXES, open_file

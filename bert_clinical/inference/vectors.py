@@ -15,7 +15,7 @@ from bert_clinical.nn.tensorflow import tf
 from bert_clinical.nn.variables import bert_variable_shapes
 from bert_clinical.weights.pretrained import PretrainedModel
 from bert_clinical.wordpieces.inputs import TextWindows, Window
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _VALUES_BATCHES = 4
 """Batches sorted by length together where every WordPiece's values are kept until written."""

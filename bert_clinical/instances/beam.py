@@ -19,7 +19,7 @@ from bert_clinical.wordpieces.vocabulary import require_usable_vocab
 from data_prep.beam import flags as beam_flags
 from data_prep.beam import launch as beam_launch
 from data_prep.common import files as beam_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 

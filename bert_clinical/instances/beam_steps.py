@@ -22,7 +22,7 @@ from data_prep.beam import progress as beam_progress
 from data_prep.beam import steps as beam_steps
 from data_prep.beam.steps import text_free
 from data_prep.common import files as beam_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 COUNTERS = "create_pretraining_data"
 

@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from bert_clinical.wordpieces.line_encoder import LineEncoder
-from data_prep.common.program import UserError, os_error_message
+from data_prep.common.errors import UserError, os_error_message
 
 _LINES_PER_REPORT = 20_000
 

@@ -18,7 +18,7 @@ from bert_clinical.instances.kernels import CorpusArrays, InstanceRules
 from bert_clinical.instances.settings import InstanceSettings
 from bert_clinical.instances.spill import InstanceStore
 from bert_clinical.tokenization import CLS, MASK, SEP
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 
 @dataclass

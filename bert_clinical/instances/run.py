@@ -13,7 +13,7 @@ from bert_clinical.instances.settings import InstanceSettings
 from bert_clinical.instances.shards import make_shards, plan_shards
 from bert_clinical.instances.writer import ExampleWriter, summary
 from bert_clinical.wordpieces.vocabulary import require_usable_vocab
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 

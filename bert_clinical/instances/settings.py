@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from data_prep.common.program import UsageError
+from data_prep.common.errors import UsageError
 
 # [CLS], [SEP], [SEP] and a WordPiece for each sentence.
 SHORTEST_SEQUENCE = 5

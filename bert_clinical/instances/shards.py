@@ -14,7 +14,7 @@ from bert_clinical.instances.settings import InstanceSettings
 from bert_clinical.instances.writer import ExampleWriter, signature
 from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError, internal_error_message, os_error_message
+from data_prep.common.errors import UserError, internal_error_message, os_error_message
 from data_prep.common.progress import Progress
 from data_prep.common.workers import Workers
 
@@ -148,16 +148,21 @@ def require_no_failures(failures: Sequence[str], shards: int) -> None:
 
 
 def _finished(shard: Shard, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the sidecar of a shard that is there, made from this text with these flags.
+    """Returns the sidecar of a shard that is there whole, made from this text with these flags.
+
+    A shard that has changed since it was made is made again.
 
     Raises:
-      UserError: it is there but was made otherwise.
+      UserError: it was made otherwise.
     """
     description = read_sidecar(shard.output_file)
     if description is None or not shard.output_file.exists():
         return None
     text = atomic_files.sha256_of_file(shard.input_file)
     require_made_so(description, wanted, text, str(shard.output_file))
+    if not atomic_files.is_intact(shard.output_file, description.get("outputs")):
+        _log.warning("%s is not what its sidecar vouches for; it is made again", shard.output_file)
+        return None
     return description
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 DEFAULT_BUFFER_BYTES = 256 << 20
 _ROWS_PER_BATCH = 8192

@@ -23,7 +23,7 @@ from bert_clinical.tfrecords.sidecars import write_sidecar
 from bert_clinical.tokenization import UNK, FullTokenizer
 from bert_clinical.wordpieces.line_encoder import LineEncoder
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.common.progress import Progress
 
 _TOKENS_PER_COUNT = 1 << 20
@@ -87,8 +87,9 @@ class ExampleWriter:
             streams = stack.enter_context(open_outputs(output_files))
             corpus = self._read(input_files)
             counts = self._make_and_encode(corpus, streams, output_files)
-            names = input_names or [os.path.abspath(path) for path in input_files]  # noqa: PTH100
-            description = self._description(corpus, counts, names, output_files)
+        names = input_names or [os.path.abspath(path) for path in input_files]  # noqa: PTH100
+        outputs = [atomic_files.fingerprint(path) for path in output_files]
+        description = self._description(corpus, counts, names, outputs)
         for path in output_files:
             write_sidecar(path, description)
         return description
@@ -166,7 +167,7 @@ class ExampleWriter:
         corpus: Corpus,
         counts: InstanceCounts,
         input_names: Sequence[str],
-        output_files: Sequence[str | os.PathLike[str]],
+        outputs: Sequence[Mapping[str, Any]],
     ) -> dict[str, Any]:
         wordpieces = len(corpus.token_ids)
         unknown = _count(corpus.token_ids, self._tokenizer.vocab[UNK])
@@ -177,7 +178,7 @@ class ExampleWriter:
                 {"path": name, "sha256": digest}
                 for name, digest in zip(input_names, corpus.sha256, strict=True)
             ],
-            "outputs": [Path(path).name for path in output_files],
+            "outputs": list(outputs),
             "counts": {
                 "documents": corpus.documents,
                 "sentences": corpus.sentences,

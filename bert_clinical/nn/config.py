@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep.common.program import UserError, os_error_message
+from data_prep.common.errors import UserError, os_error_message
 
 ACTIVATIONS = ("gelu", "relu", "tanh", "linear")
 

@@ -23,7 +23,7 @@ from bert_clinical.tfrecords import index as record_index
 from bert_clinical.tfrecords.decoding import ExampleDecoder, Field
 from bert_clinical.tfrecords.index import FileIndex
 from bert_clinical.tfrecords.schema import pretraining_features
-from data_prep.common.program import UserError, os_error_message
+from data_prep.common.errors import UserError, os_error_message
 
 WINDOW_BLOCKS = 32
 """Blocks whose records are shuffled together: 8,192 records, about 15 MB when decoded."""

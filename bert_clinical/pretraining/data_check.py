@@ -12,7 +12,7 @@ from bert_clinical.tfrecords.sidecars import read_sidecar
 from bert_clinical.tokenization import load_vocab
 from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE
 from bert_clinical.wordpieces.vocabulary import case_mismatch, require_case_of_release
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 
 def require_fitting_sidecars(

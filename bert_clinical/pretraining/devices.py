@@ -7,7 +7,7 @@ import os
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.pretraining.worker_cluster import WorkerCluster
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 
 def names() -> list[str]:

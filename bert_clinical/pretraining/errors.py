@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.pretraining.worker_cluster import WorkerCluster
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _FULL_DISK = (
     "the disk of --output_dir is full; free some space and run the same command again: it goes on "

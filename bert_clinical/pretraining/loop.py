@@ -39,7 +39,7 @@ from bert_clinical.pretraining.step import (
 )
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from bert_clinical.weights import checkpoint
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bert_clinical.nn.config import BertConfig
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 FLAGS_FILE = "training_flags.json"
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")

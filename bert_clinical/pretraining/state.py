@@ -19,7 +19,7 @@ from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from bert_clinical.weights import checkpoint
 from bert_clinical.weights.matching import match_variables
 from data_prep.common.atomic_files import PARTIAL_SUFFIX, sha256_of_file
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 

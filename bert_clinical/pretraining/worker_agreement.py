@@ -17,8 +17,7 @@ import numpy as np
 
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.worker_cluster import WorkerCluster
-from data_prep.common import program
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError, internal_error_message, one_line, os_error_message
 
 _GROUP_KEY = 0x0BE27
 """Far from the small numbers that TensorFlow's strategies count from."""
@@ -131,7 +130,7 @@ class WorkerAgreement:
 
 def _message(error: Exception) -> str:
     if isinstance(error, UserError):
-        return program.one_line(str(error))
+        return one_line(str(error))
     if isinstance(error, OSError):
-        return program.os_error_message(error)
-    return program.internal_error_message(error)
+        return os_error_message(error)
+    return internal_error_message(error)

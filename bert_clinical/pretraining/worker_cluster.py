@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from data_prep.common.program import EXIT_DATA_ERROR, UserError
+from data_prep.common.errors import EXIT_DATA_ERROR, UserError
 
 _log = logging.getLogger(__name__)
 

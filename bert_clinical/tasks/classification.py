@@ -15,7 +15,7 @@ from bert_clinical.tasks.data import (
     numbered_lines,
 )
 from bert_clinical.wordpieces.inputs import Text, TextEncoder
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 NO_LABEL = -1
 """In place of a label's number where nothing is to be learned."""

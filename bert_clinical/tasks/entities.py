@@ -18,7 +18,7 @@ from bert_clinical.tasks.data import (
 )
 from bert_clinical.tasks.scores import OUTSIDE
 from bert_clinical.wordpieces.inputs import TextEncoder
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from absl import flags
 
 from bert_clinical.tasks.options import FineTuningOptions
 from data_prep.common import settings_flags
-from data_prep.common.program import ProgramFlags, UsageError
+from data_prep.common.errors import UsageError
+from data_prep.common.program import ProgramFlags
 
 _CHECKPOINT_FLAGS = ("bert_config_file", "vocab_file", "init_checkpoint")
 

@@ -15,17 +15,17 @@ from bert_clinical import __version__
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.weights.pretrained import PretrainedModel, load_from_transformers
 from bert_clinical.weights.safetensors_files import write_weights
-from bert_clinical.weights.transformers_folder import read_json_object
 from bert_clinical.weights.transformers_names import to_transformers_config, transformers_name
 from bert_clinical.weights.transformers_tokenizer import write_tokenizer
 from data_prep.common.atomic_files import atomic_write, write_json
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
 from data_prep.common.output_folder import (
     RECORD_FILE,
     complete_folder,
     read_record,
     require_replaceable,
 )
-from data_prep.common.program import UserError
 
 RESULTS_FILE = "eval_results.json"
 CONFIG_FILE = "config.json"

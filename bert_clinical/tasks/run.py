@@ -18,7 +18,8 @@ from bert_clinical.tasks.options import FineTuningOptions
 from bert_clinical.weights.model_flags import given_case, load_named_checkpoint, require_positions
 from bert_clinical.weights.pretrained import PretrainedModel, load_from_transformers
 from data_prep.common import settings_flags
-from data_prep.common.program import ProgramFlags, UserError
+from data_prep.common.errors import UserError
+from data_prep.common.program import ProgramFlags
 
 if TYPE_CHECKING:
     from bert_clinical.tasks.model import TaskModel

@@ -14,7 +14,7 @@ from bert_clinical.nn.tensorflow import tf
 from bert_clinical.tasks.data import NO_LABEL, Encoded, batch_of, training_order
 from bert_clinical.tasks.model import Schedule, TaskModel, TaskTraining
 from bert_clinical.tasks.options import FineTuningOptions
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.common.progress import Progress
 
 _log = logging.getLogger(__name__)

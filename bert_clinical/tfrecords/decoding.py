@@ -19,7 +19,7 @@ from bert_clinical.tfrecords.frames import (
     masked_crc,
 )
 from data_prep.common.compiled import compiled
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 INT64_LIST, FLOAT_LIST = 3, 2
 

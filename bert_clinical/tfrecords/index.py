@@ -16,7 +16,7 @@ import numpy as np
 
 from bert_clinical.tfrecords import frames as record_frames
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError, os_error_message
+from data_prep.common.errors import UserError, os_error_message
 
 _log = logging.getLogger(__name__)
 

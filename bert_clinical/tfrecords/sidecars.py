@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError
+from data_prep.common.json_files import parse_json_object
 
 
 def sidecar_path(tfrecord_path: str | os.PathLike[str]) -> Path:
@@ -46,10 +45,4 @@ def parse_sidecar(content: bytes, path: str) -> dict[str, Any]:
     Raises:
       UserError: it is not a JSON object.
     """
-    try:
-        description = json.loads(content)
-    except ValueError:
-        description = None
-    if not isinstance(description, dict):
-        raise UserError(f"{path}: not a JSON object; remove it, or make the TFRecord file again")
-    return description
+    return parse_json_object(content, path, advice="remove it, or make the TFRecord file again")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.common.atomic_files import PARTIAL_SUFFIX, atomic_write
-from data_prep.common.program import UserError, one_line
+from data_prep.common.errors import UserError, one_line
 
 _log = logging.getLogger(__name__)
 

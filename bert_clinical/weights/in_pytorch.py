@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.common.program import UserError, one_line
+from data_prep.common.errors import UserError, one_line
 
 
 def model_outputs(

@@ -18,7 +18,7 @@ from bert_clinical.weights.transformers_names import (
     modern_names,
     transformers_name,
 )
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 POOLER = "bert/pooler"
 

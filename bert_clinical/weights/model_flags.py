@@ -11,7 +11,9 @@ from bert_clinical.weights.pretrained import (
     load_from_checkpoint,
     load_from_transformers,
 )
-from data_prep.common.program import ProgramFlags, UsageError, UserError, require_readable_file
+from data_prep.common.errors import UsageError, UserError
+from data_prep.common.paths import require_readable_file
+from data_prep.common.program import ProgramFlags
 
 
 def define_model_dir(values: ProgramFlags) -> None:

@@ -15,7 +15,7 @@ from bert_clinical.tokenization import FullTokenizer
 from bert_clinical.weights import checkpoint
 from bert_clinical.weights.matching import match_folder, match_variables
 from bert_clinical.weights.provenance import require_recorded_gelu
-from bert_clinical.weights.transformers_folder import open_weights, read_json_object
+from bert_clinical.weights.transformers_folder import open_weights
 from bert_clinical.weights.transformers_names import from_transformers_config, transformers_name
 from bert_clinical.weights.transformers_tokenizer import read_tokenizer
 from bert_clinical.wordpieces.vocabulary import (
@@ -25,7 +25,8 @@ from bert_clinical.wordpieces.vocabulary import (
     require_matching_case,
     tokenizer_of,
 )
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
 
 _log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bert_clinical.weights.transformers_folder import read_json_object
 from data_prep.common.atomic_files import sha256_of_file
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
 from data_prep.common.output_folder import RECORD_FILE
-from data_prep.common.program import UserError
 
 RUN_FILE = "pretraining_run.json"
 

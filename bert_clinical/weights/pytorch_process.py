@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, cast
 
-from data_prep.common.program import UserError, internal_error_message
+from data_prep.common.errors import UserError, internal_error_message
 
 _SECONDS_TO_END = 5.0
 

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from data_prep.common.program import UsageError, UserError
+from data_prep.common.errors import UsageError, UserError
 
 DTYPES: dict[str, tuple[str, np.dtype]] = {
     "float32": ("F32", np.dtype(np.float32)),

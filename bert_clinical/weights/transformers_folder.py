@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +16,9 @@ from bert_clinical.weights.safetensors_files import (
     iterate_weights,
     read_shapes,
 )
-from data_prep.common.program import UserError, os_error_message, require_readable_file
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
+from data_prep.common.paths import require_readable_file
 
 _TORCH_FILE = "pytorch_model.bin"
 _TORCH_INDEX = "pytorch_model.bin.index.json"
@@ -37,23 +37,6 @@ class FolderWeights:
     shapes: dict[str, tuple[int, ...]]
     read: Callable[[Iterable[str]], Iterator[tuple[str, np.ndarray]]]
     files: tuple[Path, ...]
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file.
-
-    Raises:
-      UserError: the file is missing, broken or holds something else.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(os_error_message(error)) from None
-    except ValueError:
-        raise UserError(f"{path}: broken JSON; copy or download it again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: found a JSON {type(value).__name__}, expected an object")
-    return value
 
 
 def open_weights(folder: Path) -> FolderWeights:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.variables import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 LAYER_NORM_EPSILON = 1e-12
 

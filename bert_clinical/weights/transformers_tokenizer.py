@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bert_clinical.wordpieces.vocabulary import check_vocabulary, read_vocabulary
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 VOCAB_FILE = "vocab.txt"
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from bert_clinical.tokenization import CLS, SEP, UNK, FullTokenizer
 from bert_clinical.wordpieces.line_encoder import LineEncoder
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _PAIR = re.compile(r"^(.*) \|\|\| (.*)$")
 

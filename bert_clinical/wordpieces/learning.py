@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from bert_clinical.instances.corpus import TextFile
 from bert_clinical.tokenization import UNK, BasicTokenizer, WordpieceTokenizer
 from bert_clinical.wordpieces.vocabulary import SPECIAL_TOKENS
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _LONGEST_WORD = WordpieceTokenizer({}).max_input_chars_per_word
 _LINES_PER_REPORT = 20_000

@@ -20,7 +20,7 @@ from bert_clinical.tokenization import (
     load_vocab,
     validate_case_matches_checkpoint,
 )
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 PAD = "[PAD]"
 SPECIAL_TOKENS = (PAD, UNK, CLS, SEP, MASK)

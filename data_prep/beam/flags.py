@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from data_prep.common.program import ProgramFlags, UsageError, UserError
+from data_prep.common.errors import UsageError, UserError
+from data_prep.common.program import ProgramFlags
 
 
 def define(values: ProgramFlags) -> None:

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from data_prep.beam.progress import Watch
-from data_prep.common.program import UsageError, UserError
+from data_prep.common.errors import UsageError, UserError
 
 _log = logging.getLogger(__name__)
 

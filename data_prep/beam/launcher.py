@@ -22,7 +22,7 @@ from data_prep.beam import failures as beam_failures
 from data_prep.beam import flink as beam_flink
 from data_prep.beam import options as beam_options
 from data_prep.common import files as beam_files
-from data_prep.common.program import UsageError, UserError, one_line
+from data_prep.common.errors import UsageError, UserError, one_line
 
 _SECONDS_TO_CANCEL = 20.0
 _SECONDS_TO_END = 5.0

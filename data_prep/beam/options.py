@@ -19,7 +19,7 @@ from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from data_prep.beam import worker_pool as beam_worker_pool
-from data_prep.common.program import UsageError, one_line
+from data_prep.common.errors import UsageError, one_line
 
 # Otherwise Beam asks pip, at every job, for a list of what is installed here, and stages it.
 _NO_LIST_OF_PACKAGES = "disable_logging_submission_environment"

@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 from data_prep.common import files as beam_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.common.progress import Progress
 
 _log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import apache_beam as beam
 
 from data_prep.common import files as beam_files
-from data_prep.common.program import UserError, internal_error_message, os_error_message
+from data_prep.common.errors import UserError, internal_error_message, os_error_message
 
 _Step = TypeVar("_Step", bound=type[beam.DoFn])
 

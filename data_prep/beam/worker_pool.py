@@ -33,7 +33,7 @@ from apache_beam.portability.api import (
 from google.protobuf import json_format, text_format
 
 from data_prep.beam.steps import StepError
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -245,6 +245,34 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """Returns the SHA-256 of a file's bytes in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns by what a file is known again: `name` without the folder, `size_bytes`, `sha256`."""
+    path = Path(path)
+    return {
+        "name": path.name,
+        "size_bytes": path.stat().st_size,
+        "sha256": sha256_of_file(path),
+    }
+
+
+def is_intact(path: Path, recorded: object) -> bool:
+    """Tells whether a file is the one that one of several recorded fingerprints was taken of.
+
+    Args:
+      path: the file.
+      recorded: a list of `fingerprint` as read from JSON; anything else vouches for nothing.
+    """
+    if not isinstance(recorded, list) or not path.is_file():
+        return False
+    same_size = {"name": path.name, "size_bytes": path.stat().st_size}
+    candidates = [
+        entry
+        for entry in recorded
+        if isinstance(entry, dict) and same_size.items() <= entry.items()
+    ]
+    return bool(candidates) and fingerprint(path) in candidates
 
 
 def _create_file(path: Path) -> tuple[Path, int]:

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from data_prep.common import program
-from data_prep.common.program import UsageError, UserError
+from data_prep.common.errors import UsageError, UserError
+from data_prep.common.paths import expand_patterns
 from data_prep.notes.csv_source import open_local
 
 _BUFFER_BYTES = 1 << 20
@@ -75,7 +75,7 @@ def match(patterns: str, flag: str) -> list[str]:
     found: list[str] = []
     for pattern in patterns.split(","):
         if not is_remote(pattern):
-            found += map(str, program.expand_patterns(pattern, flag))
+            found += map(str, expand_patterns(pattern, flag))
             continue
         with _naming(pattern):
             (result,) = _file_systems().match([pattern])

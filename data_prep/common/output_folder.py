@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
 
 RECORD_FILE = "conversion.json"
 """Says which program made the folder, of what, and which files are its own."""
@@ -49,10 +50,9 @@ def require_replaceable(path: Path, program: str) -> None:
 def read_record(folder: Path) -> dict[str, Any]:
     """Returns what `conversion.json` says, an empty dict where there is none that can be read."""
     try:
-        record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(folder / RECORD_FILE)
+    except UserError:
         return {}
-    return record if isinstance(record, dict) else {}
 
 
 @contextlib.contextmanager
@@ -84,11 +84,13 @@ def complete_folder(path: Path, program: str, record: dict[str, Any]) -> Iterato
         for entry in partial.rglob("*"):
             atomic_files.sync(entry)
         atomic_files.sync(partial)
-        if path.exists() and any(path.iterdir()):
-            # A folder with files cannot be replaced in one step: the old one is kept aside.
-            atomic_files.replace(path, atomic_files.unique_name(path, _REPLACED_SUFFIX))
-        atomic_files.replace(partial, path)
-        _settle(path)
+        try:
+            if path.exists() and any(path.iterdir()):
+                # A folder with files cannot be replaced in one step: the old one is kept aside.
+                atomic_files.replace(path, atomic_files.unique_name(path, _REPLACED_SUFFIX))
+            atomic_files.replace(partial, path)
+        finally:
+            _settle(path)
 
 
 def _settle(path: Path) -> None:

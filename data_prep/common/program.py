@@ -12,57 +12,35 @@ quote a note.
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import logging
 import os
 import signal
 import sys
 import textwrap
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import flags
 
-_log = logging.getLogger(__name__)
+from data_prep.common.errors import (
+    EXIT_DATA_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE_ERROR,
+    Terminated,
+    UsageError,
+    UserError,
+    internal_error_message,
+    one_line,
+    os_error_message,
+)
 
-EXIT_DATA_ERROR = 1
-EXIT_USAGE_ERROR = 2
-EXIT_INTERRUPTED = 130
+_log = logging.getLogger(__name__)
 
 _HELP = ("--help", "-help", "--helpfull", "--helpshort")
 _EXAMPLE = "\nExample:\n"
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-
-
-class UserError(Exception):
-    """The input or the data is at fault: shown as one line, exit status 1.
-
-    The message says what was found, what was expected and what to do. It never quotes a note.
-    """
-
-    exit_status = EXIT_DATA_ERROR
-
-
-class UsageError(UserError):
-    """The command line is at fault: shown as one line, exit status 2."""
-
-    exit_status = EXIT_USAGE_ERROR
-
-
-class Terminated(BaseException):
-    """A signal asks for an end: what is half done is tidied up as at Ctrl-C.
-
-    Args:
-      number: of the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.exit_status = 128 + number
 
 
 class ProgramFlags(flags.FlagValues):
@@ -225,61 +203,6 @@ def _usage_message(error: flags.Error, arguments: Sequence[str]) -> str:
     return f"{error}; --help lists the flags"
 
 
-def os_error_message(error: OSError) -> str:
-    """Returns one line for a failed system call, with the file it concerns and what to do."""
-    where = error.filename2 or error.filename
-    place = f"{where}: " if where is not None else ""
-    advice = {
-        errno.ENOSPC: "; free some space and run the same command again",
-        errno.EDQUOT: "; free some space and run the same command again",
-        errno.ENOENT: "; check the path",
-        errno.EACCES: "; check who may read or write there",
-        errno.EPERM: "; check who may read or write there",
-        errno.EROFS: "; choose an output that can be written",
-    }.get(error.errno or 0, "")
-    return f"{place}{error.strerror or type(error).__name__}{advice}"
-
-
-def one_line(text: str) -> str:
-    """Returns `text` on a single line."""
-    return " ".join(text.split())
-
-
-def require_readable_file(path: str | os.PathLike[str], flag: str) -> Path:
-    """Returns `path` if it is a file that can be opened.
-
-    Raises:
-      UserError: it is missing, a folder or unreadable; names the flag it came from.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb"):
-            return path
-    except IsADirectoryError:
-        raise UserError(f"--{flag}: {path} is a folder; a file was expected") from None
-    except OSError as error:
-        raise UserError(f"--{flag}: {os_error_message(error)}") from None
-
-
-def expand_patterns(patterns: str, flag: str) -> list[Path]:
-    """Returns the files that comma-separated paths and globs name, each pattern's sorted.
-
-    Raises:
-      UserError: a pattern matches no file, or names a folder.
-    """
-    import glob
-
-    found: list[Path] = []
-    for pattern in patterns.split(","):
-        if not pattern:
-            raise UsageError(f"--{flag}: an empty path stands between two commas; remove it")
-        matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
-        if not matches:
-            raise UserError(f"--{flag}: no file matches {pattern}; check the path")
-        found += [require_readable_file(match, flag) for match in matches]
-    return found
-
-
 class _Handler(logging.StreamHandler):
     """Says nothing of a line that cannot be written; logging would print its arguments.
 
@@ -316,13 +239,3 @@ def _terminate(number: int, frame: object) -> NoReturn:
 def _fail(name: str, message: str, status: int) -> int:
     print(f"{name}: error: {one_line(message)}", file=sys.stderr)  # noqa: T201
     return status
-
-
-def internal_error_message(error: Exception) -> str:
-    """Returns one line that says where an unexpected exception came from, without its message."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-4:])
-    return (
-        f"unexpected {type(error).__name__} ({places}); its message is withheld, as it could quote "
-        "a note; please report this line"
-    )

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from data_prep.common.program import ProgramFlags, UsageError
+from data_prep.common.errors import UsageError
+from data_prep.common.program import ProgramFlags
 
 Settings = TypeVar("Settings")
 

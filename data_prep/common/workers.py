@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
-from data_prep.common.program import UserError, internal_error_message
+from data_prep.common.errors import UserError, internal_error_message
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")

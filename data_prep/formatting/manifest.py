@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import importlib.metadata
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 
 from data_prep.common import atomic_files
 from data_prep.common import files as beam_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import parse_json_object
 from data_prep.formatting.selection import NoteSelection
 from data_prep.formatting.statistics import COUNTED, TextStatistics, merge_counts
 from data_prep.formatting.work_folder import TextFile, require_same_settings
@@ -31,15 +31,6 @@ class Earlier(enum.Enum):
     NONE = "no manifest"
     COMPLETE = "complete output of the same settings"
     DAMAGED = "output of the same settings, changed or removed since"
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """Returns what a manifest says of an input file: its name without the folder."""
-    return {
-        "name": path.name,
-        "size_bytes": path.stat().st_size,
-        "sha256": atomic_files.sha256_of_file(path),
-    }
 
 
 def versions(splitter: Mapping[str, str], deduplicate: str) -> dict[str, str]:
@@ -65,11 +56,11 @@ def find_earlier(folder: beam_files.Folder, settings: Mapping[str, Any]) -> Earl
         return Earlier.NONE
     advice = "choose another --output_dir, or move the earlier output away"
     try:
-        earlier = json.loads(folder.read(MANIFEST_NAME))
+        earlier = parse_json_object(folder.read(MANIFEST_NAME), MANIFEST_NAME)
         files = [(f["name"], f["size_bytes"], f["sha256"]) for f in earlier["outputs"]]
         if earlier["program"] != _PROGRAM:
             raise KeyError
-    except (ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         raise UserError(
             f"{folder}/{MANIFEST_NAME} is not a manifest of format_notes; {advice}"
         ) from None

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.formatting.formatter import NoteToFormat, file_stem
 from data_prep.notes.csv_source import BadRow, Note
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.formatting import manifest
 from data_prep.formatting.formatter import HELD_OUT_SUFFIX, NoteFormatter, file_names
 from data_prep.formatting.selection import NoteSelection, file_stems

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,9 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.common import atomic_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
 from data_prep.formatting.formatter import Document, NoteToFormat, file_names
 from data_prep.formatting.statistics import TextStatistics
+
+_log = logging.getLogger(__name__)
 
 FOLDER_NAME = "format_notes.work"
 
@@ -32,6 +37,8 @@ _BUFFERED_CHARACTERS = 32 * 1024 * 1024
 
 _SETTINGS = "settings.json"
 _ASSEMBLING = "assembling"
+# Its number, the digest of its notes, and that of what was made of them.
+_SHARD_NAME = re.compile(r"shard-(\d{6,})-[0-9a-f]{32}-[0-9a-f]{32}\.jsonl")
 _TEXT = "text"
 
 
@@ -105,7 +112,7 @@ class WorkFolder:
         settings_file = self.path / _SETTINGS
         if settings_file.exists():
             require_same_settings(
-                json.loads(settings_file.read_text()),
+                read_json_object(settings_file, advice=f"remove {self.path} to begin anew"),
                 settings,
                 f"{self.path} holds the unfinished work of a run with other settings",
                 f"give the same flags to go on, remove {self.path}, or choose another --output_dir",
@@ -116,7 +123,9 @@ class WorkFolder:
             self.path.mkdir()
             atomic_files.write_json(settings_file, settings)
         self._done = {
-            int(file.name.split("-")[1]): file for file in self.path.glob("shard-*.jsonl")
+            int(match[1]): file
+            for file in sorted(self.path.iterdir())
+            if (match := _SHARD_NAME.fullmatch(file.name))
         }
 
     @property
@@ -130,29 +139,32 @@ class WorkFolder:
         return (self.path / _ASSEMBLING).exists()
 
     def has(self, shard: WorkShard) -> bool:
-        """Returns whether a work shard is done.
+        """Returns whether a work shard is done and is still what was written.
 
         Raises:
           UserError: it was made of other notes than it is to be made of now.
         """
         if shard.number not in self._done:
             return False
-        if self._done[shard.number] != self._file(shard):
+        path = self._done[shard.number]
+        if not path.name.startswith(_name_start(shard)):
             raise UserError(
                 f"the notes of {shard.name} are others than when {self.path} was made; expected an "
                 f"unchanged source in an unchanged order; remove {self.path} to begin anew"
             )
+        if path.name != _file_name(shard, path.read_bytes()):
+            _log.warning("%s is not what was written there; it is made again", path)
+            path.unlink()
+            del self._done[shard.number]
+            return False
         return True
 
     def write(self, shard: WorkShard, content: bytes) -> None:
-        """Keeps what a work shard became."""
-        path = self._file(shard)
+        """Keeps what a work shard became, under a name that vouches for it."""
+        path = self.path / _file_name(shard, content)
         with atomic_files.atomic_write(path) as stream:
             stream.write(content)
         self._done[shard.number] = path
-
-    def _file(self, shard: WorkShard) -> Path:
-        return self.path / f"shard-{shard.number:06d}-{shard.digest}.jsonl"
 
     def assemble(self, num_shards: int) -> tuple[list[TextFile], TextStatistics]:
         """Puts the work shards together; the text files appear when all of them are complete.
@@ -308,6 +320,14 @@ def make_folder(output_dir: Path) -> None:
         raise UserError(
             f"--output_dir: {output_dir} is a file or lies below one; a folder was expected"
         ) from None
+
+
+def _file_name(shard: WorkShard, content: bytes) -> str:
+    return f"{_name_start(shard)}{hashlib.blake2b(content, digest_size=16).hexdigest()}.jsonl"
+
+
+def _name_start(shard: WorkShard) -> str:
+    return f"shard-{shard.number:06d}-{shard.digest}-"
 
 
 def _digest(notes: Sequence[NoteToFormat]) -> str:

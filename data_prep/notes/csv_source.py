@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, cast
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 # A quote that is never closed swallows the rest of the file; the longest notes known have 55,725
 # characters.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.notes.csv_source import BadRow, ColumnNames, Note, Piece, make_note, open_local
 
 if TYPE_CHECKING:

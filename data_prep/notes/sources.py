@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.notes.csv_source import ColumnNames, CsvSource, open_local
 
 if TYPE_CHECKING:

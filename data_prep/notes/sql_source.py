@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from data_prep.common.program import UserError, one_line
+from data_prep.common.errors import UserError, one_line
 from data_prep.notes.csv_source import BadRow, ColumnNames, Note, make_note
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class SqlSource:
             with self._engine.connect() as connection:
                 everything = sqlalchemy.select(sqlalchemy.text("*")).select_from(bare).limit(0)
                 header = list(connection.execute(everything).keys())
+                count = sqlalchemy.select(sqlalchemy.func.count()).select_from(bare)
+                rows = connection.execute(count).scalar_one()
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             # No note has been read yet, so that the database's own words can be shown.
             raise UserError(
@@ -65,6 +67,8 @@ class SqlSource:
             "name": table,
             "dialect": self._engine.dialect.name,
             "database": PurePath(self._engine.url.database or "").name,
+            # So that a table which has grown is not taken for the one that was read.
+            "rows": rows,
         }
 
     def rows(self) -> Iterator[Note | BadRow]:

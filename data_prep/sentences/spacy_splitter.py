@@ -13,7 +13,7 @@ from typing import Any
 import spacy
 from threadpoolctl import ThreadpoolController
 
-from data_prep.common.program import UserError, one_line
+from data_prep.common.errors import UserError, one_line
 from data_prep.sentences.compiled.parser import UnknownParserError
 from data_prep.sentences.compiled.sentences import CompiledSentences
 from data_prep.sentences.lines import sentence_lines

@@ -21,7 +21,7 @@ from data_prep.beam import flink as beam_flink
 from data_prep.beam import options as beam_options
 from data_prep.beam import progress as beam_progress
 from data_prep.common import files as beam_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 
 # Stands for an address where nobody listens.
 NOBODY = "NOBODY"

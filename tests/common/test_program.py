@@ -15,6 +15,8 @@ from absl import flags
 
 import bert_clinical
 from data_prep.common import atomic_files, program, progress
+from data_prep.common.errors import Terminated, UsageError, UserError
+from data_prep.common.paths import expand_patterns
 from tests.running import HANG_SECONDS, ROOT
 
 PLANTED = "zebrafinch"
@@ -129,11 +131,11 @@ program.run("", lambda values: None, main, [])
 @pytest.mark.parametrize(
     ("error", "status", "fragment"),
     [
-        (program.UserError("notes.csv row 7: found\n12 fields"), 1, "row 7: found 12 fields"),
-        (program.UsageError("--a and --b exclude each other"), 2, "--a and --b"),
+        (UserError("notes.csv row 7: found\n12 fields"), 1, "row 7: found 12 fields"),
+        (UsageError("--a and --b exclude each other"), 2, "--a and --b"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out.txt"), 1, "out.txt: No space left"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (program.Terminated(signal.SIGUSR1), 138, "terminated"),
+        (Terminated(signal.SIGUSR1), 138, "terminated"),
         (KeyError(PLANTED), 1, "unexpected KeyError (program.py:"),
         (UnicodeDecodeError("utf-8", PLANTED.encode(), 0, 1, "bad"), 1, "UnicodeDecodeError"),
     ],
@@ -235,14 +237,14 @@ def test_information_goes_to_standard_output_and_warnings_to_standard_error(caps
 def test_patterns_expand_in_order_and_missing_files_are_named(tmp_path: Path) -> None:
     for name in ("b.txt", "a.txt", "c.csv"):
         (tmp_path / name).write_text("x")
-    found = program.expand_patterns(f"{tmp_path}/c.csv,{tmp_path}/*.txt", "input_file")
+    found = expand_patterns(f"{tmp_path}/c.csv,{tmp_path}/*.txt", "input_file")
     assert [path.name for path in found] == ["c.csv", "a.txt", "b.txt"]
-    with pytest.raises(program.UserError, match=r"--input_file: no file matches .*\.tsv"):
-        program.expand_patterns(f"{tmp_path}/*.tsv", "input_file")
-    with pytest.raises(program.UserError, match="folder"):
-        program.expand_patterns(str(tmp_path), "input_file")
-    with pytest.raises(program.UsageError, match="empty path"):
-        program.expand_patterns(f"{tmp_path}/a.txt,,b", "input_file")
+    with pytest.raises(UserError, match=r"--input_file: no file matches .*\.tsv"):
+        expand_patterns(f"{tmp_path}/*.tsv", "input_file")
+    with pytest.raises(UserError, match="folder"):
+        expand_patterns(str(tmp_path), "input_file")
+    with pytest.raises(UsageError, match="empty path"):
+        expand_patterns(f"{tmp_path}/a.txt,,b", "input_file")
 
 
 def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:

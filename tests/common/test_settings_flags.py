@@ -8,7 +8,8 @@ import pytest
 from absl import flags
 
 from data_prep.common import settings_flags
-from data_prep.common.program import ProgramFlags, UsageError
+from data_prep.common.errors import UsageError
+from data_prep.common.program import ProgramFlags
 from data_prep.common.settings_flags import setting
 
 

@@ -21,7 +21,7 @@ from bert_clinical.weights.matching import Match
 from bert_clinical.weights.safetensors_files import INDEX_FILE, parse_size, split_into_shards
 from bert_clinical.weights.transformers_tokenizer import write_tokenizer
 from bert_clinical.wordpieces.vocabulary import read_vocabulary
-from data_prep.common.program import UsageError, UserError
+from data_prep.common.errors import UsageError, UserError
 from tests.golden_data import SHARED_NOTES, golden
 from tests.theirs import needs_transformers, theirs
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.formatting.selection import Survey
 
 

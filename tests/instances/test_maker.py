@@ -18,7 +18,7 @@ from bert_clinical.tfrecords import encoding
 from bert_clinical.tfrecords.schema import INSTANCE_IDS, instance_width, pretraining_features
 from bert_clinical.tokenization import FullTokenizer
 from bert_clinical.wordpieces.line_encoder import LineEncoder
-from data_prep.common.program import UsageError, UserError
+from data_prep.common.errors import UsageError, UserError
 from tests import reference_instances
 from tests.golden_data import golden
 from tests.tfrecord_files import read_examples, read_records

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.notes.csv_source import BadRow, ColumnNames, CsvSource, Note
 from data_prep.notes.parquet_source import ParquetSource
 from data_prep.notes.sources import open_file

@@ -16,7 +16,7 @@ from bert_clinical.pretraining import batches as input_pipeline
 from bert_clinical.pretraining.batches import Batches, PretrainingData
 from bert_clinical.tfrecords import index as record_index
 from bert_clinical.tfrecords.schema import pretraining_features
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.golden_data import golden
 from tests.tfrecord_files import framed
 

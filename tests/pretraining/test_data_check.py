@@ -11,7 +11,7 @@ from bert_clinical.nn.config import BertConfig
 from bert_clinical.pretraining.data_check import require_fitting_sidecars
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.tfrecords.sidecars import write_sidecar
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.golden_data import golden
 
 CONFIG = BertConfig(vocab_size=1000, type_vocab_size=2)

@@ -8,7 +8,7 @@ import pytest
 
 from bert_clinical.pretraining import devices
 from bert_clinical.pretraining.options import TrainingOptions
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.pretraining.training_workers import assert_same_weights, finished, program_with, start
 from tests.running import assert_success
 

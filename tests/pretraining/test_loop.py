@@ -18,7 +18,7 @@ from bert_clinical.pretraining import loop as training
 from bert_clinical.pretraining.batches import PretrainingData
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.weights import checkpoint
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.golden_data import golden
 
 TINY = TrainingOptions(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.pretraining.training_workers import HANG_SECONDS, start_worker_code
 
 # Every worker prints what it heard as a line of JSON.

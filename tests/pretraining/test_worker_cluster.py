@@ -14,7 +14,7 @@ import pytest
 
 from bert_clinical.pretraining import worker_cluster
 from bert_clinical.pretraining.worker_cluster import WorkerCluster, from_environment
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.pretraining.training_workers import HANG_SECONDS, tf_configs
 from tests.running import ROOT, assert_one_line_error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
+from data_prep.common import atomic_files
 from tests import full_disk
 from tests.golden_data import golden
 from tests.instances.test_maker import GOLDEN_RUNS
@@ -99,7 +100,8 @@ def test_globs_and_gzip_in_and_out(tmp_path):
         assert output.read_bytes()[:2] == b"\x1f\x8b"
         expected = read_examples(golden(output.name.removesuffix(".gz")))
         assert read_examples(output) == expected
-        assert read_sidecar(output)["outputs"] == [path.name for path in outputs]
+        recorded = read_sidecar(output)["outputs"]
+        assert recorded == [atomic_files.fingerprint(path) for path in outputs]
 
 
 def test_sidecar_counts(tmp_path, small):
@@ -265,7 +267,7 @@ def mistakes(folder):
         ),
         "broken sidecar": (
             {**no_output, "output_dir": folder, "input_file": folder / "bad.txt"},
-            1, ["bad.tfrecord.json", "not a JSON object"],
+            1, ["bad.tfrecord.json", "JSON"],
         ),
     }  # fmt: skip
 
@@ -381,6 +383,23 @@ def test_killed_and_started_again(tmp_path, shards, small):
     assert names(folder) == names(tmp_path / "whole")
     for path in folder.iterdir():
         assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
+
+
+def test_a_damaged_shard_is_made_again(tmp_path, shards, small):
+    flags = {"input_file": f"{shards}/part-[02].txt", "output_dir": tmp_path, **small}
+    assert_success(run(**flags))
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    cut, changed = tmp_path / "part-0.tfrecord", tmp_path / "part-2.tfrecord"
+    os.truncate(cut, 1000)
+    content = bytearray(changed.read_bytes())
+    content[500] ^= 1
+    changed.write_bytes(content)
+    result = run(**flags)
+    assert result.returncode == 0
+    assert "are there already" not in result.stdout
+    assert len(result.stderr.splitlines()) == 2
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
+    assert "2 of 2 shards are there already" in run(**flags).stdout
 
 
 def test_killed_alone_it_takes_its_workers_with_it(tmp_path, shards, small):

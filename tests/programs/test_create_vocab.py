@@ -9,7 +9,7 @@ import pytest
 from bert_clinical import tokenization
 from bert_clinical.wordpieces.learning import count_words, learn_vocabulary
 from bert_clinical.wordpieces.vocabulary import SPECIAL_TOKENS
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests import full_disk
 from tests.golden_data import golden
 from tests.running import assert_one_line_error, assert_success, run_here, run_program

@@ -116,6 +116,37 @@ def test_killed_at_any_time_it_goes_on_and_makes_the_same(tmp_path: Path) -> Non
     assert files(out) == files(tmp_path / "whole")
 
 
+def test_a_changed_work_shard_is_made_again(tmp_path: Path) -> None:
+    source = write_notes(tmp_path / "n.csv", made_up_notes(8))
+    flags = {"input_file": source, "category": "all", **RULES}
+    assert run_script(script(tmp_path), output_dir=tmp_path / "whole", **flags).returncode == 0
+    out = tmp_path / "out"
+    path = script(
+        tmp_path,
+        "import os\nwork_shards.WorkFolder.assemble = lambda *_: os._exit(9)\n",
+    )
+    assert run_script(path, output_dir=out, **flags).returncode == 9
+    changed, cut, *_ = sorted((out / work_shards.FOLDER_NAME).glob("shard-*.jsonl"))
+    changed.write_text(changed.read_text().replace("Patient", "Patents"))
+    os.truncate(cut, 20)
+    result = run_script(script(tmp_path), output_dir=out, **flags)
+    assert result.returncode == 0
+    assert len(result.stderr.splitlines()) == 2
+    assert PLANTED not in result.stderr
+    assert files(out) == files(tmp_path / "whole")
+
+
+def test_work_that_was_left_behind_a_complete_output_goes(tmp_path: Path, capfd) -> None:
+    source = write_notes(tmp_path / "n.csv", made_up_notes(8))
+    flags = {"input_file": source, "output_dir": tmp_path / "out", "category": "all", **RULES}
+    assert run(capfd, **flags)[0] == 0
+    before = files(tmp_path / "out")
+    (tmp_path / "out" / work_shards.FOLDER_NAME).mkdir()
+    (tmp_path / "out" / work_shards.FOLDER_NAME / "shard").write_text("text of a note")
+    assert "complete already" in run(capfd, **flags)[1]
+    assert files(tmp_path / "out") == before
+
+
 def test_other_flags_are_refused_and_named(tmp_path: Path, capfd) -> None:
     source = write_notes(tmp_path / "n.csv", made_up_notes(8))
     flags = {"input_file": source, "category": "all", **RULES}

@@ -29,7 +29,7 @@ from bert_clinical.tfrecords.schema import pretraining_features
 from bert_clinical.tfrecords.sidecars import write_sidecar
 from bert_clinical.weights import checkpoint
 from data_prep.common import atomic_files, program
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.golden_data import golden
 from tests.pretraining.training_workers import HANG_SECONDS, wait_until
 from tests.running import ROOT, arguments, assert_one_line_error, assert_success

@@ -432,3 +432,49 @@ class TestSetUp:
         (tmp_path / "requirements.txt").write_text("another pin")
         assert self.set_up(tmp_path).returncode == 0
         assert (tmp_path / "calls").read_text().splitlines()[-1].endswith("-e .")
+
+
+def quickstart_in(folder: Path, output_dir: str) -> subprocess.CompletedProcess[str]:
+    """Runs the quickstart up to its set-up, which ends it with status 3."""
+    (folder / "run_scripts").mkdir(exist_ok=True)
+    shutil.copy(SCRIPTS / "quickstart.sh", folder / "run_scripts")
+    set_up = folder / "run_scripts" / "set_up.sh"
+    set_up.write_text("#!/bin/sh\nexit 3\n")
+    set_up.chmod(0o755)
+    return subprocess.run(
+        [str(folder / "run_scripts" / "quickstart.sh")],
+        env={**os.environ, "OUTPUT_DIR": output_dir}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("output_dir", "found"),
+    [
+        ("/", "files that no quickstart made"),
+        ("..", "files that no quickstart made"),
+        ("work", "files that no quickstart made"),
+        ("work/text/note.txt", "is no folder"),
+        ("link", "is a link"),
+        ("link/", "is a link"),
+        ("-x", "like an option"),
+        ("two words", "other characters"),
+        ("a\nb", "other characters"),
+    ],
+)
+def test_the_quickstart_destroys_nothing(tmp_path: Path, output_dir: str, found: str) -> None:
+    note = tmp_path / "work" / "text" / "note.txt"
+    note.parent.mkdir(parents=True)
+    note.write_text("precious")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    assert_fails(quickstart_in(tmp_path, output_dir), 2, "OUTPUT_DIR", found)
+    assert note.read_text() == "precious"
+
+
+def test_the_quickstart_works_in_new_empty_and_its_own_folders(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / ".made_by_quickstart").touch()
+    (tmp_path / "own" / "NOTEEVENTS.csv").touch()
+    for output_dir in ("new", "empty", "own", "new/below"):
+        assert quickstart_in(tmp_path, output_dir).returncode == 3

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.sample_notes import generate_notes
 from data_prep.sectioning import split_sections
 from data_prep.sentences.lines import sentence_lines

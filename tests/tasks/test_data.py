@@ -22,7 +22,7 @@ from bert_clinical.tasks.data import (
 from bert_clinical.tasks.entities import Sentence
 from bert_clinical.tokenization import FullTokenizer
 from bert_clinical.wordpieces.inputs import TextEncoder
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.golden_data import golden
 
 PLANTED = "Quixzandorph"

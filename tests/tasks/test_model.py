@@ -18,7 +18,7 @@ from bert_clinical.tasks.folder import SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICA
 from bert_clinical.tasks.model import Schedule, TaskModel, TaskTraining
 from bert_clinical.tasks.options import FineTuningOptions
 from bert_clinical.weights.transformers_names import transformers_name
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.theirs import needs_transformers, theirs
 
 VOCAB_SIZE, NUM_LABELS = 53, 5

@@ -17,7 +17,7 @@ from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.variables import HEADS, bert_variable_shapes
 from bert_clinical.weights import checkpoint
 from bert_clinical.weights.matching import match_variables
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.golden_data import golden
 from tests.running import HANG_SECONDS
 

@@ -20,7 +20,7 @@ from bert_clinical.weights.pretrained import (
 )
 from bert_clinical.weights.safetensors_files import iterate_weights, read_shapes, write_weights
 from bert_clinical.wordpieces.vocabulary import read_vocabulary
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.golden_data import golden
 
 INIT = str(golden("init"))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bert_clinical.weights.pytorch_process import PyTorchProcess
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.one_framework import sitecustomize
 from tests.theirs import needs_transformers
 

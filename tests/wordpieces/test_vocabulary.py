@@ -12,7 +12,7 @@ from bert_clinical.wordpieces.vocabulary import (
     require_usable_vocab,
     tokenizer_of,
 )
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from tests.golden_data import golden
 
 CASED, UNCASED = golden("vocab_cased.txt"), golden("vocab_uncased.txt")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data_prep.common import files as beam_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.formatting.selection import Survey
 from data_prep.formatting.statistics import TextStatistics
 from data_prep.formatting.work_folder import TextFile

@@ -16,7 +16,7 @@ from data_prep.beam import flags as beam_flags
 from data_prep.beam import launch as beam_launch
 from data_prep.common import atomic_files
 from data_prep.common import files as beam_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.formatting import manifest
 from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam import results as beam_results

@@ -21,7 +21,7 @@ from data_prep.beam import progress as beam_progress
 from data_prep.beam import steps as beam_steps
 from data_prep.beam.steps import text_free
 from data_prep.common import files as beam_files
-from data_prep.common.program import UserError
+from data_prep.common.errors import UserError
 from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam.results import FILES, SPLITTER, SURVEY, StagedPiece
 from data_prep.formatting.selection import Survey

@@ -1,0 +1,97 @@
+"""Partial files have one writer; what the dead have left goes, what the living write stays."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_prep.common import atomic_files
+from data_prep.common.errors import UserError
+from tests import full_disk
+from tests.running import ROOT
+
+WRITER = """
+import os, sys
+from data_prep.common import atomic_files
+with atomic_files.atomic_write(sys.argv[1]) as stream:
+    stream.write(b"theirs")
+    stream.flush()
+    print("writing", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def writer(path: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+def test_the_living_are_left_alone_and_the_dead_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic_files, "_SECONDS_TO_END", 0.0)
+    path = tmp_path / "out"
+    process = writer(path)
+    (other,) = tmp_path.iterdir()
+    with pytest.raises(UserError, match="another program is writing it"):
+        atomic_files.PartialFile(path)
+    assert list(tmp_path.iterdir()) == [other]
+    assert other.read_text() == "theirs"
+    process.kill()
+    process.communicate()
+    assert list(tmp_path.iterdir()) == [other]
+    with atomic_files.atomic_write(path, "w") as stream:
+        stream.write("ours")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "ours"
+
+
+def test_names_that_only_look_alike_stay(tmp_path: Path) -> None:
+    names = ["out.partial", "out.0123.partial", "out.0123abcg.partial", "xout.0123abcd.partial"]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "out.0123abcd.partial").touch()
+    with atomic_files.atomic_write(tmp_path / "out"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["out", *names])
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EBADF])
+def test_without_locks_a_leftover_stays_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (tmp_path / "out.0123abcd.partial").touch()
+    with atomic_files.atomic_write(tmp_path / "out"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.0123abcd.partial"]
+    assert "out.0123abcd.partial" in caplog.text
+    with atomic_files.held(tmp_path, "test"):
+        pass
+
+
+def test_a_full_disk_names_the_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fdopen", full_disk.fdopen("out"))
+    with (
+        pytest.raises(OSError, match="No space left") as failure,
+        atomic_files.atomic_write(tmp_path / "out") as stream,
+    ):
+        stream.write(b"x")
+    assert failure.value.filename == str(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
