@@ -200,10 +200,10 @@ def match_folder(
             "config.json announces"
         )
     files_name = {new: file_name for file_name, new in modern.items()}
-    for new, (_, shape) in expected.items():
-        if new in present and tuple(shapes[files_name[new]]) != shape:
+    for key, (_, shape) in expected.items():
+        if key in present and tuple(shapes[files_name[key]]) != shape:
             raise UserError(
-                f"{folder}: {files_name[new]} has shape {list(shapes[files_name[new]])}, expected "
+                f"{folder}: {files_name[key]} has shape {list(shapes[files_name[key]])}, expected "
                 f"{list(shape)} by config.json"
             )
     names, unused, unknown = {}, [], []
