@@ -87,7 +87,9 @@ def define_flags(values: ProgramFlags) -> None:
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_boolean(
-        "check_case", True, "Refuse a --do_lower_case that the vocabulary's capitals contradict.",
+        "check_case", False,
+        "Refuse a --do_lower_case that the vocabulary's capitals contradict. Without it there is a "
+        "warning, and the examples are Google's.",
         flag_values=values,
     )  # fmt: skip
     beam_flags.define(values)

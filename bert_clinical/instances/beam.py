@@ -71,7 +71,7 @@ def make_shards(
     buffer_bytes: int,
     runner: str,
     pipeline_options: str,
-    check_case: bool = True,
+    check_case: bool = False,
 ) -> list[dict[str, Any]]:
     """Makes the shards that are missing, as on one machine, each by a worker alone.
 

@@ -30,7 +30,7 @@ def create_pretraining_data(
     buffer_bytes: int = 256 << 20,
     stats_only: bool = False,
     report_file: str | os.PathLike[str] | None = None,
-    check_case: bool = True,
+    check_case: bool = False,
 ) -> list[dict[str, Any]]:
     """Makes examples as the program does.
 

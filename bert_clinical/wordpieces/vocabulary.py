@@ -5,6 +5,7 @@ Every program that is given a vocabulary asks here before its work begins.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections import OrderedDict
@@ -22,6 +23,8 @@ from bert_clinical.tokenization import (
 )
 from data_prep.common.errors import UserError
 
+_log = logging.getLogger(__name__)
+
 PAD = "[PAD]"
 SPECIAL_TOKENS = (PAD, UNK, CLS, SEP, MASK)
 
@@ -35,18 +38,19 @@ _FEWEST_WITHOUT_CAPITALS = 200
 
 
 def require_usable_vocab(
-    vocab_file: str | os.PathLike[str], do_lower_case: bool, *, check_case: bool = True
+    vocab_file: str | os.PathLike[str], do_lower_case: bool, *, check_case: bool = False
 ) -> OrderedDict[str, int]:
     """Reads a vocabulary to make examples with, as Google's `load_vocab` reads it.
 
     Args:
       vocab_file: one WordPiece a line.
       do_lower_case: whether texts are lower-cased.
-      check_case: refuse a casing that the vocabulary contradicts.
+      check_case: refuse a casing that the vocabulary contradicts; otherwise it is warned of, for
+        Google's program makes such examples without a word.
 
     Raises:
       UserError: it is not UTF-8, lacks one of [CLS], [SEP], [MASK] and [UNK], or has another
-        casing.
+        casing and `check_case` is given.
     """
     vocab = load_vocab(vocab_file)
     missing = [token for token in _NEEDED_BY_EXAMPLES if token not in vocab]
@@ -57,6 +61,12 @@ def require_usable_vocab(
         )
     if check_case:
         require_matching_case(vocab, do_lower_case, vocab_file)
+    elif (mismatch := case_mismatch(vocab, do_lower_case)) is not None:
+        _log.warning(
+            "--do_lower_case is %s, but %s is of another casing: %s; give --do_lower_case=%s unless "
+            "you mean it (--check_case refuses such a pair)",
+            str(do_lower_case).lower(), vocab_file, mismatch, not do_lower_case,
+        )  # fmt: skip
     return vocab
 
 

@@ -252,7 +252,10 @@ def mistakes(folder):
         "missing vocabulary": ({"vocab_file": folder / "v.txt"}, 1, ["--vocab_file", "v.txt"]),
         "no [MASK]": ({"vocab_file": folder / "no_mask.txt"}, 1, ["no_mask.txt", "[MASK]"]),
         "vocabulary not UTF-8": ({"vocab_file": folder / "latin_vocab.txt"}, 1, ["line 2"]),
-        "wrong casing": ({"do_lower_case": "true"}, 1, ["276 of 995", "--do_lower_case=False"]),
+        "wrong casing": (
+            {"do_lower_case": "true", "check_case": "true"}, 1,
+            ["276 of 995", "--do_lower_case=False"],
+        ),
         "text as vocabulary": ({"vocab_file": text}, 1, ["[CLS], [SEP], [MASK], [UNK]"]),
         "output is input": ({"output_file": text}, 1, ["is an input too"]),
         "output is vocabulary": ({"output_file": golden("vocab_cased.txt")}, 1, ["an input too"]),
@@ -289,11 +292,13 @@ def test_mistakes(tmp_path, capfd):
         assert names(tmp_path) == before, mistake
 
 
-def test_wrong_casing_on_purpose(tmp_path, capsys):
+def test_wrong_casing_is_warned_of_and_made_as_google_makes_it(tmp_path, capsys):
     text, output = tmp_path / "text.txt", tmp_path / "a.tfrecord"
     text.write_text("The patient is here .\nA second line .\n\nAnother note .\n")
     flags = {"input_file": text, "output_file": output, "vocab_file": golden("vocab_cased.txt")}
-    assert_success(run_here(capsys, MODULE, "--nocheck_case", **flags))
+    result = run_here(capsys, MODULE, **flags)
+    assert_success(result)
+    assert "276 of 995" in result.stderr and "--do_lower_case=False" in result.stderr
     assert read_sidecar(output)["flags"]["do_lower_case"]
 
 

@@ -71,7 +71,7 @@ def test_casing_is_checked_against_the_vocabulary(judge):
         if judge is None:
             require_matching_case(read_vocabulary(path, 1000), lower, path)
         else:
-            judge(path, lower)
+            judge(path, lower, check_case=True)
 
     require(CASED, False)
     require(UNCASED, True)
@@ -79,7 +79,7 @@ def test_casing_is_checked_against_the_vocabulary(judge):
         require(CASED, True)
     with pytest.raises(UserError, match=r"an uncased model: none of 995 .* --do_lower_case=True"):
         require(UNCASED, False)
-    assert require_usable_vocab(CASED, True, check_case=False)
+    assert require_usable_vocab(CASED, True)
 
 
 @pytest.mark.parametrize("name", ["", "bert_model.ckpt", "bert_model.ckpt.index"])
