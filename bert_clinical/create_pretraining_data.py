@@ -16,8 +16,9 @@ from pathlib import Path
 
 from absl import flags
 
+from bert_clinical.instances.settings import InstanceSettings
 from data_prep.beam import flags as beam_flags
-from data_prep.common import program
+from data_prep.common import program, settings_flags
 from data_prep.common.errors import UsageError
 from data_prep.common.paths import expand_patterns, require_readable_file
 from data_prep.common.program import ProgramFlags
@@ -45,28 +46,7 @@ def define_flags(values: ProgramFlags) -> None:
         "ones, such as BioBERT's.",
         flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_boolean(
-        "do_whole_word_mask", False, "Mask whole words rather than single WordPieces.",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_integer("max_seq_length", 128, "WordPieces in a sequence.", flag_values=values)
-    flags.DEFINE_integer(
-        "max_predictions_per_seq", 20, "The most WordPieces that are masked in a sequence.",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_integer("random_seed", 12345, "Seed of all random choices.", flag_values=values)
-    flags.DEFINE_integer(
-        "dupe_factor", 10, "How many times the text is gone through, masked differently each time.",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_float(
-        "masked_lm_prob", 0.15, "Share of a sequence's WordPieces that is masked.",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_float(
-        "short_seq_prob", 0.1, "Probability of making shorter sequences out of a document.",
-        flag_values=values,
-    )  # fmt: skip
+    settings_flags.define(values, InstanceSettings)
     values.section("For large archives")
     flags.DEFINE_string(
         "output_dir", None,
@@ -110,17 +90,8 @@ def define_flags(values: ProgramFlags) -> None:
 def main(values: ProgramFlags) -> None:
     """Checks the flags and the files, then makes the examples."""
     from bert_clinical.instances import run
-    from bert_clinical.instances.settings import InstanceSettings
 
-    settings = InstanceSettings(
-        max_seq_length=values.max_seq_length,
-        max_predictions_per_seq=values.max_predictions_per_seq,
-        random_seed=values.random_seed,
-        dupe_factor=values.dupe_factor,
-        masked_lm_prob=values.masked_lm_prob,
-        short_seq_prob=values.short_seq_prob,
-        do_whole_word_mask=values.do_whole_word_mask,
-    )
+    settings = settings_flags.read(values, InstanceSettings)
     settings.require_valid()
     _require_one_kind_of_output(values)
     beam_flags.require_no_stray_options(values)

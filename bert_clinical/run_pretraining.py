@@ -15,6 +15,7 @@ Example:
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -30,90 +31,55 @@ from bert_clinical.nn.config import BertConfig
 from bert_clinical.pretraining import options as training_options
 from bert_clinical.pretraining import worker_cluster
 from bert_clinical.pretraining.options import TrainingOptions
-from data_prep.common import atomic_files, program
+from data_prep.common import atomic_files, program, settings_flags
 from data_prep.common.errors import UsageError, UserError, os_error_message
 from data_prep.common.paths import expand_patterns, require_readable_file
 from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
 
-_TPU_FLAGS = ("tpu_name", "tpu_zone", "gcp_project", "master")
-
 
 def define_flags(values: ProgramFlags) -> None:
     """Defines the program's flags."""
-
-    def integer(name: str, default: int, text: str, minimum: int = 1) -> None:
-        flags.DEFINE_integer(name, default, text, lower_bound=minimum, flag_values=values)
+    setting = functools.partial(settings_flags.define, values, TrainingOptions)
 
     def string(name: str, text: str) -> None:
         flags.DEFINE_string(name, None, text, flag_values=values)
 
-    def switch(name: str, default: bool, text: str) -> None:
-        flags.DEFINE_boolean(name, default, text, flag_values=values)
+    def switch(name: str, text: str) -> None:
+        flags.DEFINE_boolean(name, False, text, flag_values=values)
 
     values.section("As in Google's program")
     string("bert_config_file", "The model's bert_config.json. Required.")
     string("input_file", "TFRecord files or globs, comma-separated; .gz too. Required.")
     string("output_dir", "Where checkpoints and logs go; a run that it holds goes on. Required.")
     string("init_checkpoint", "Weights to begin with: a prefix, an .index file or a folder.")
-    integer("max_seq_length", 128, "WordPieces in a sequence, as the data was made.")
-    integer("max_predictions_per_seq", 20, "Predictions in a sequence, as the data was made.")
-    switch("do_train", False, "Train.")
-    switch("do_eval", False, "Evaluate the latest checkpoint.")
-    integer("train_batch_size", 32, "Examples of an update, over all devices and parts.")
-    integer("eval_batch_size", 8, "Examples of an evaluation's batch.")
-    flags.DEFINE_float(
-        "learning_rate", 5e-5, "The learning rate that warm-up leads to.", flag_values=values
-    )
-    integer("num_train_steps", 100000, "Updates in the whole run.")
-    integer("num_warmup_steps", 10000, "Updates during which the learning rate rises.", 0)
-    integer("save_checkpoints_steps", 1000, "Updates between two checkpoints.")
-    integer(
-        "iterations_per_loop", 1000,
-        "Most updates in one compiled call; fewer if they would take more than about 5 seconds.",
+    setting("max_seq_length", "max_predictions_per_seq")
+    switch("do_train", "Train.")
+    switch("do_eval", "Evaluate the latest checkpoint.")
+    setting(
+        "train_batch_size", "eval_batch_size", "learning_rate", "num_train_steps",
+        "num_warmup_steps", "save_checkpoints_steps", "iterations_per_loop", "max_eval_steps",
     )  # fmt: skip
-    integer("max_eval_steps", 100, "Batches of an evaluation.")
-    switch("use_tpu", False, "Refused: this program runs on CPUs and GPUs.")
-    for name in _TPU_FLAGS:
-        string(name, "Refused: belongs to TPUs.")
-    flags.DEFINE_integer("num_tpu_cores", None, "Refused: belongs to TPUs.", flag_values=values)
+    settings_flags.define_tpu_flags(values)
     values.section("The run")
-    integer("keep_checkpoint_max", 5, "How many checkpoints stay, the newest; 0 for all.", 0)
-    integer("random_seed", 12345, "Of first weights, dropout and the order of the data.", 0)
+    setting("keep_checkpoint_max", "random_seed")
     string("eval_input_file", "Held-out TFRecord files; --do_eval reads --input_file without it.")
-    integer("eval_every", 0, "Updates between evaluations on --eval_input_file; 0 for none.", 0)
-    integer("log_every", 100, "Updates between two lines of the log.")
-    switch("allow_flag_changes", False, "Go on with a run although flags that matter differ.")
+    setting("eval_every", "log_every")
+    switch("allow_flag_changes", "Go on with a run although flags that matter differ.")
     flags.DEFINE_float(
         "worker_timeout_seconds", worker_cluster.DEFAULT_TIMEOUT_SECONDS,
         "How long the workers of TF_CONFIG wait for one another at the start.",
         lower_bound=1, flag_values=values,
     )  # fmt: skip
     values.section("Model, speed and memory")
-    switch("plan", False, "Print what the run would need in memory and time; train nothing.")
+    switch("plan", "Print what the run would need in memory and time; train nothing.")
     flags.DEFINE_float(
         "device_memory_gb", None,
         "Memory that --plan is to fit, in GB; that of the GPU, else of the machine, if not given.",
         lower_bound=0, flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_enum(
-        "gelu", "tanh", training_options.GELU_FORMS,
-        "Form of GELU: tanh as in Google's program since 2019-02-07, erf as BioBERT was trained "
-        "and as transformers computes `gelu`.",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_enum(
-        "precision", "float32", training_options.PRECISIONS,
-        "Type of products and activations; weights, LayerNorm, softmax and losses stay float32.",
-        flag_values=values,
-    )  # fmt: skip
-    integer(
-        "gradient_accumulation_steps", 1,
-        "Parts into which a batch is divided to save memory; the update is the whole batch's.",
-    )  # fmt: skip
-    switch("recompute_grad", False, "Compute activations again for gradients, to save memory.")
-    switch("jit_compile", False, "Compile by XLA.")
+    setting("gelu", "precision", "gradient_accumulation_steps", "recompute_grad", "jit_compile")
     values.require("bert_config_file", "input_file", "output_dir")
 
 
@@ -148,7 +114,7 @@ def main(values: ProgramFlags) -> int:
 
 
 def _checked_job(values: ProgramFlags) -> _Job:
-    options = _options(values)
+    options = settings_flags.read(values, TrainingOptions)
     require_readable_file(values.bert_config_file, "bert_config_file")
     config = BertConfig.from_json_file(values.bert_config_file)
     if options.max_seq_length > config.max_position_embeddings:
@@ -176,11 +142,7 @@ def _checked_job(values: ProgramFlags) -> _Job:
 
 def _check_flags(values: ProgramFlags) -> None:
     """Raises `UsageError` for flags that can never go together."""
-    for name in ("use_tpu", *_TPU_FLAGS, "num_tpu_cores"):
-        if values[name].value:
-            raise UsageError(
-                f"--{name}: TPUs are not supported, this program runs on CPUs and GPUs; remove it"
-            )
+    settings_flags.refuse_tpu_flags(values)
     if not (values.do_train or values.do_eval or values.plan):
         raise UsageError("neither --do_train nor --do_eval is given; give at least one of them")
     if values.train_batch_size % values.gradient_accumulation_steps:
@@ -192,11 +154,6 @@ def _check_flags(values: ProgramFlags) -> None:
         raise UsageError(f"--learning_rate is {values.learning_rate}; expected a number above 0")
     if values.eval_every and not values.eval_input_file:
         raise UsageError("--eval_every needs --eval_input_file")
-
-
-def _options(values: ProgramFlags) -> TrainingOptions:
-    names = TrainingOptions.__dataclass_fields__
-    return TrainingOptions(**{name: values[name].value for name in names})
 
 
 def _prepare_output_dir(path: str) -> Path:

@@ -1,39 +1,72 @@
-"""The rooms and the directions between them: who may import whom."""
+"""The plan of the house: which wing may import which, and what can be taken away whole."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("bert_clinical", "data_prep")
-# What both packages stand on; everything else of data_prep is out of bert_clinical's reach.
-SHARED = {
-    "data_prep.common.errors",
-    "data_prep.common.json_files",
-    "data_prep.common.output_folder",
-    "data_prep.common.paths",
-    "data_prep.common.settings_flags",
-    "data_prep.common.program",
-    "data_prep.common.atomic_files",
-    "data_prep.common.progress",
-    "data_prep.common.html_report",
-    "data_prep.common.workers",
-    "data_prep.common.compiled",
-    # The same runners of Beam, told the same way.
-    "data_prep.common.files",
-    "data_prep.beam.flags",
-    "data_prep.beam.launch",
-    "data_prep.beam.progress",
-    "data_prep.beam.steps",
-    # Vectors of notes are those of the same rows, read with the same care, as the text's.
-    "data_prep.notes.csv_source",
-    "data_prep.notes.sources",
-}
+LONGEST_MODULE = 400
+LONGEST_FUNCTION = 60
+"""Lines, the docstring left out."""
+
+BERT_WINGS = {"instances", "pretraining", "tasks", "inference", "conversion"}
+MAY_IMPORT = {
+    # One wing for each program or family of programs; none imports another.
+    "bert_clinical.instances": {"wordpieces", "tfrecords", "tokenization"},
+    "bert_clinical.pretraining": {
+        "weights", "wordpieces", "tfrecords", "nn", "modeling", "optimization", "tokenization",
+    },
+    "bert_clinical.tasks": {
+        "weights", "wordpieces", "nn", "modeling", "optimization", "tokenization",
+    },
+    "bert_clinical.inference": {"weights", "wordpieces", "nn", "modeling", "tokenization"},
+    "bert_clinical.conversion": {"weights", "wordpieces", "nn", "modeling", "tokenization"},
+    # What they share.
+    "bert_clinical.weights": {"wordpieces", "nn", "modeling", "tokenization"},
+    "bert_clinical.wordpieces": {"tokenization"},
+    "bert_clinical.tfrecords": set(),
+    "bert_clinical.nn": {"modeling"},
+    "bert_clinical.modeling": {"nn"},
+    "bert_clinical.optimization": {"nn"},
+    "bert_clinical.tokenization": set(),
+    "data_prep.formatting": {"sentences", "notes", "beam", "common", "sectioning"},
+    "data_prep.sentences": {"common"},
+    "data_prep.notes": {"common"},
+    "data_prep.synthetic": {"common"},
+    "data_prep.beam": {"common"},
+    "data_prep.common": set(),
+    "data_prep.sectioning": set(),
+}  # fmt: skip
+FROM_DATA_PREP = {"common", "beam", "notes"}
+"""What bert_clinical may use of data_prep."""
+
+WITHOUT_TENSORFLOW = ("bert_clinical.instances", "bert_clinical.wordpieces", "data_prep")
+"""And `bert_clinical.tfrecords`, which stands below the first."""
+
+BEAM = (
+    "data_prep.beam",
+    "data_prep.formatting.beam",
+    "bert_clinical.instances.beam",
+    "bert_clinical.instances.beam_steps",
+)
+COMPILED = ("data_prep.sentences.compiled",)
+CHOOSE_BEAM = (
+    "data_prep.format_notes",
+    "data_prep.worker_pool",
+    "bert_clinical.create_pretraining_data",
+)
+"""The programs that have the flags of Beam's runners, and Beam's own."""
+
+CHOOSE_COMPILED = ("data_prep.sentences.spacy_splitter",)
+
 HEAVY = ("tensorflow", "tensorflow_text", "spacy", "pandas", "torch", "transformers", "matplotlib")
-LOADS_TENSORFLOW = "bert_clinical.nn.tensorflow"
+TENSORFLOW = "bert_clinical.nn.tensorflow"
 
 
 def modules() -> dict[str, Path]:
@@ -64,8 +97,17 @@ def is_program(path: Path) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "cli" for node in tree.body)
 
 
-def project_imports(path: Path) -> set[str]:
-    return imports(path) & set(modules())
+def project_imports(path: Path, **options: bool) -> set[str]:
+    return imports(path, **options) & set(modules())
+
+
+def room(module: str) -> str:
+    """Returns the wing of a module, or the module itself where it stands on top."""
+    return ".".join(module.split(".")[:2])
+
+
+def is_below(module: str, places: tuple[str, ...]) -> bool:
+    return any(module == place or module.startswith(f"{place}.") for place in places)
 
 
 PROGRAMS = sorted(name for name, path in modules().items() if is_program(path))
@@ -82,53 +124,95 @@ def test_every_program_of_the_interface_exists() -> None:
     } <= set(PROGRAMS)
 
 
-def test_data_prep_knows_neither_tensorflow_nor_bert_clinical() -> None:
+def test_every_room_is_in_the_plan() -> None:
+    assert {room(name) for name in modules()} - set(PROGRAMS) == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("name", sorted(set(modules()) - set(PROGRAMS)))
+def test_imports_run_downward(name: str) -> None:
+    here = room(name)
+    package = here.split(".")[0]
+    used = {room(other) for other in project_imports(modules()[name])} - {here}
+    allowed = {f"{package}.{wing}" for wing in MAY_IMPORT[here]}
+    if package == "bert_clinical":
+        allowed |= {f"data_prep.{wing}" for wing in FROM_DATA_PREP}
+    assert used <= allowed, f"{name} imports from {used - allowed}"
+
+
+def test_wings_of_programs_do_not_import_each_other() -> None:
+    for wing in BERT_WINGS:
+        assert not MAY_IMPORT[f"bert_clinical.{wing}"] & BERT_WINGS
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_nothing_imports_a_program(name: str) -> None:
+    assert not project_imports(modules()[name]) & set(PROGRAMS)
+
+
+def test_every_wing_says_what_it_is_about() -> None:
+    for folder in {path.parent for path in modules().values()}:
+        tree = ast.parse((folder / "__init__.py").read_text())
+        assert ast.get_docstring(tree), f"{folder} has no docstring"
+        if folder.parent != ROOT:
+            assert len(tree.body) == 1, f"{folder}/__init__.py does more than say so"
+
+
+def test_tensorflow_has_one_door() -> None:
     for name, path in modules().items():
-        if name.startswith("data_prep."):
-            wrong = {i for i in imports(path) if i.split(".")[0] in ("tensorflow", "bert_clinical")}
-            assert not wrong, f"{name} imports {wrong}"
-
-
-def test_bert_clinical_uses_only_the_shared_foundation_of_data_prep() -> None:
-    for name, path in modules().items():
-        if name.startswith("bert_clinical."):
-            used = {i for i in project_imports(path) if i.startswith("data_prep.")}
-            assert used <= SHARED, f"{name} imports {used - SHARED}"
-
-
-def test_tensorflow_is_imported_in_one_place() -> None:
-    """Which sets what TensorFlow reads when it is imported."""
-    for name, path in modules().items():
-        if name == LOADS_TENSORFLOW:
-            continue
         used = imports(path)
-        assert "tensorflow" not in used, f"{name} imports TensorFlow; use {LOADS_TENSORFLOW}"
-        # tensorflow_text imports TensorFlow by itself.
-        assert "tensorflow_text" not in used or LOADS_TENSORFLOW in used, name
+        if name != TENSORFLOW:
+            assert "tensorflow" not in used, f"{name} imports TensorFlow; use {TENSORFLOW}"
+            inside = {i for i in used if i.split(".")[0] in ("tensorflow", "tensorflow_text")}
+            assert not inside or TENSORFLOW in used, f"{name} imports {inside} by another door"
 
 
-def test_nothing_imports_a_program() -> None:
+def reached_from(name: str) -> set[str]:
+    """Returns every module that importing, and calling, a module can bring in."""
+    reached: set[str] = set()
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += project_imports(modules()[name])
+    return reached
+
+
+@pytest.mark.parametrize("name", [n for n in modules() if is_below(n, WITHOUT_TENSORFLOW)])
+def test_text_and_examples_never_reach_tensorflow(name: str) -> None:
+    assert TENSORFLOW not in reached_from(name)
+
+
+def test_beam_is_imported_in_its_folders_alone() -> None:
     for name, path in modules().items():
-        wrong = project_imports(path) & set(PROGRAMS)
-        assert not wrong, f"{name} imports the program(s) {wrong}"
+        if "apache_beam" in {i.split(".")[0] for i in imports(path)}:
+            assert is_below(name, (*BEAM, "data_prep.common.files")), name
+    top = imports(modules()["data_prep.common.files"], top_level_only=True)
+    assert "apache_beam" not in {i.split(".")[0] for i in top}
 
 
 @pytest.mark.parametrize(
-    ("lower", "uppers"),
-    [
-        ("bert_clinical.tokenization", {"tfrecord_io", "modeling", "training", "checkpoint"}),
-        ("bert_clinical.instances.maker", {"tfrecord_io", "modeling", "training"}),
-        ("bert_clinical.tfrecords.files", {"modeling", "training", "checkpoint", "input_pipeline"}),
-        ("bert_clinical.modeling", {"pretraining_heads", "optimization", "training"}),
-        ("bert_clinical.nn.heads", {"training", "input_pipeline", "optimization"}),
-        ("bert_clinical.optimization", {"training", "pretraining_heads"}),
-        ("bert_clinical.weights.checkpoint", {"training", "pretraining_heads", "optimization"}),
-        ("bert_clinical.pretraining.batches", {"training", "modeling"}),
-    ],
+    ("absent", "chosen_by"),
+    [((*BEAM, "apache_beam"), CHOOSE_BEAM), (COMPILED, CHOOSE_COMPILED)],
+    ids=["Beam", "the compiled parser"],
 )
-def test_lower_rooms_do_not_import_upper_ones(lower: str, uppers: set[str]) -> None:
-    used = project_imports(modules()[lower])
-    assert not used & {f"bert_clinical.{upper}" for upper in uppers}
+def test_a_wall_can_be_taken_down(absent: tuple[str, ...], chosen_by: tuple[str, ...]) -> None:
+    """Everything else is imported with a folder gone; only what chooses it may need it."""
+    kept = [name for name in modules() if not is_below(name, absent) and name not in chosen_by]
+    code = f"""
+import importlib, sys
+
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if any(name == place or name.startswith(place + ".") for place in {absent!r}):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Gone())
+for name in {kept!r}:
+    importlib.import_module(name)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_imports_have_no_cycle() -> None:
@@ -156,6 +240,23 @@ def test_programs_import_nothing_heavy_before_their_flags_are_checked(program: s
             continue
         reached.add(name)
         top = imports(modules()[name], top_level_only=True)
-        heavy = {i for i in top if i.split(".")[0] in HEAVY or i == LOADS_TENSORFLOW}
+        heavy = {i for i in top if i.split(".")[0] in HEAVY or i == TENSORFLOW}
         assert not heavy, f"{program} reaches {heavy} through {name}"
         waiting += sorted(top & set(modules()))
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_modules_and_functions_are_short(name: str) -> None:
+    text = modules()[name].read_text()
+    assert text.count("\n") <= LONGEST_MODULE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            lines = node.end_lineno - body[0].lineno + 1 if body else 0
+            assert lines <= LONGEST_FUNCTION, f"{node.name} has {lines} lines"
+
+
+def test_tests_mirror_the_wings() -> None:
+    wings = {path.parent.name for path in modules().values()} - set(PACKAGES)
+    folders = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")} - {"tests"}
+    assert folders - wings <= {"programs", "clusters", "drills"}

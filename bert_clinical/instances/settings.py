@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from data_prep.common.errors import UsageError
+from data_prep.common.settings_flags import setting
 
 # [CLS], [SEP], [SEP] and a WordPiece for each sentence.
 SHORTEST_SEQUENCE = 5
@@ -14,25 +15,19 @@ _UINT16_NUMBERS = 1 << 16
 
 @dataclass(frozen=True)
 class InstanceSettings:
-    """Google's flags that shape the instances.
+    """Google's flags that shape the instances; their helps say what each is."""
 
-    Attributes:
-      max_seq_length: WordPieces in a sequence, special tokens included.
-      max_predictions_per_seq: masked WordPieces in a sequence.
-      random_seed: of `random.Random`.
-      dupe_factor: how often every document is gone through, masked anew.
-      masked_lm_prob: share of the WordPieces of a sequence that is masked.
-      short_seq_prob: share of the passes over a document with a shorter target length.
-      do_whole_word_mask: masks all pieces of a word or none.
-    """
-
-    max_seq_length: int = 128
-    max_predictions_per_seq: int = 20
-    random_seed: int = 12345
-    dupe_factor: int = 10
-    masked_lm_prob: float = 0.15
-    short_seq_prob: float = 0.1
-    do_whole_word_mask: bool = False
+    do_whole_word_mask: bool = setting(False, "Mask whole words rather than single WordPieces.")
+    max_seq_length: int = setting(128, "WordPieces in a sequence.")
+    max_predictions_per_seq: int = setting(20, "The most WordPieces that are masked in a sequence.")
+    random_seed: int = setting(12345, "Seed of all random choices.")
+    dupe_factor: int = setting(
+        10, "How many times the text is gone through, masked differently each time."
+    )
+    masked_lm_prob: float = setting(0.15, "Share of a sequence's WordPieces that is masked.")
+    short_seq_prob: float = setting(
+        0.1, "Probability of making shorter sequences out of a document."
+    )
 
     def require_valid(self) -> None:
         """Refuses what Google's program would crash on, and what has no meaning.

@@ -12,6 +12,7 @@ from typing import Any
 from bert_clinical.nn.config import BertConfig
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
+from data_prep.common.settings_flags import setting
 
 FLAGS_FILE = "training_flags.json"
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -20,49 +21,61 @@ GELU_FORMS = ("tanh", "erf")
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The settings of a run, named as the flags of `run_pretraining`.
+    """The settings of a run, named as the flags of `run_pretraining`; their helps say what each is.
 
-    Attributes:
-      max_seq_length: WordPieces in a sequence.
-      max_predictions_per_seq: predictions in a sequence.
-      train_batch_size: examples of an update, over all devices and parts.
-      learning_rate: where the schedule begins.
-      num_train_steps: updates in the whole run.
-      num_warmup_steps: updates during which the learning rate rises.
-      save_checkpoints_steps: updates between two checkpoints.
-      iterations_per_loop: most updates in a compiled call.
-      keep_checkpoint_max: how many checkpoints stay; 0 for all.
-      random_seed: of weights, dropout and the order of the data.
-      gelu: "tanh" or "erf".
-      precision: "float32", "mixed_bfloat16" or "mixed_float16".
-      gradient_accumulation_steps: parts into which a batch is divided to save memory.
-      recompute_grad: compute activations again for the gradient, to save memory.
-      jit_compile: compile by XLA.
-      log_every: updates between two lines of the log.
-      eval_every: updates between two evaluations of held-out data; 0 for none.
-      eval_batch_size: examples of an evaluation's batch.
-      max_eval_steps: batches of an evaluation.
+    Steps are updates of the weights, lengths WordPieces.
     """
 
-    max_seq_length: int = 128
-    max_predictions_per_seq: int = 20
-    train_batch_size: int = 32
-    learning_rate: float = 5e-5
-    num_train_steps: int = 100000
-    num_warmup_steps: int = 10000
-    save_checkpoints_steps: int = 1000
-    iterations_per_loop: int = 1000
-    keep_checkpoint_max: int = 5
-    random_seed: int = 12345
-    gelu: str = "tanh"
-    precision: str = "float32"
-    gradient_accumulation_steps: int = 1
-    recompute_grad: bool = False
-    jit_compile: bool = False
-    log_every: int = 100
-    eval_every: int = 0
-    eval_batch_size: int = 8
-    max_eval_steps: int = 100
+    max_seq_length: int = setting(128, "WordPieces in a sequence, as the data was made.", minimum=1)
+    max_predictions_per_seq: int = setting(
+        20, "Predictions in a sequence, as the data was made.", minimum=1
+    )
+    train_batch_size: int = setting(
+        32, "Examples of an update, over all devices and parts.", minimum=1
+    )
+    learning_rate: float = setting(5e-5, "The learning rate that warm-up leads to.")
+    num_train_steps: int = setting(100000, "Updates in the whole run.", minimum=1)
+    num_warmup_steps: int = setting(
+        10000, "Updates during which the learning rate rises.", minimum=0
+    )
+    save_checkpoints_steps: int = setting(1000, "Updates between two checkpoints.", minimum=1)
+    iterations_per_loop: int = setting(
+        1000,
+        "Most updates in one compiled call; fewer if they would take more than about 5 seconds.",
+        minimum=1,
+    )
+    keep_checkpoint_max: int = setting(
+        5, "How many checkpoints stay, the newest; 0 for all.", minimum=0
+    )
+    random_seed: int = setting(
+        12345, "Of first weights, dropout and the order of the data.", minimum=0
+    )
+    gelu: str = setting(
+        "tanh",
+        "Form of GELU: tanh as in Google's program since 2019-02-07, erf as BioBERT was trained "
+        "and as transformers computes `gelu`.",
+        choices=GELU_FORMS,
+    )
+    precision: str = setting(
+        "float32",
+        "Type of products and activations; weights, LayerNorm, softmax and losses stay float32.",
+        choices=PRECISIONS,
+    )
+    gradient_accumulation_steps: int = setting(
+        1,
+        "Parts into which a batch is divided to save memory; the update is the whole batch's.",
+        minimum=1,
+    )
+    recompute_grad: bool = setting(
+        False, "Compute activations again for gradients, to save memory."
+    )
+    jit_compile: bool = setting(False, "Compile by XLA.")
+    log_every: int = setting(100, "Updates between two lines of the log.", minimum=1)
+    eval_every: int = setting(
+        0, "Updates between evaluations on --eval_input_file; 0 for none.", minimum=0
+    )
+    eval_batch_size: int = setting(8, "Examples of an evaluation's batch.", minimum=1)
+    max_eval_steps: int = setting(100, "Batches of an evaluation.", minimum=1)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings by name."""

@@ -10,10 +10,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from bert_clinical.instances.corpus import TextFile
 from bert_clinical.tokenization import UNK, BasicTokenizer, WordpieceTokenizer
 from bert_clinical.wordpieces.vocabulary import SPECIAL_TOKENS
 from data_prep.common.errors import UserError
+from data_prep.common.hashed_text import HashedText
 
 _LONGEST_WORD = WordpieceTokenizer({}).max_input_chars_per_word
 _LINES_PER_REPORT = 20_000
@@ -58,7 +58,7 @@ def count_words(
             least += 1
 
     for path in input_files:
-        with TextFile(path) as file:
+        with HashedText(path) as file:
             reported = seen = 0
             for number, line in enumerate(file.lines(), 1):
                 found = line.split(" ")

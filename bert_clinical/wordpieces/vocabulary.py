@@ -63,8 +63,8 @@ def require_usable_vocab(
         require_matching_case(vocab, do_lower_case, vocab_file)
     elif (mismatch := case_mismatch(vocab, do_lower_case)) is not None:
         _log.warning(
-            "--do_lower_case is %s, but %s is of another casing: %s; give --do_lower_case=%s unless "
-            "you mean it (--check_case refuses such a pair)",
+            "--do_lower_case is %s, but %s is of another casing: %s; give --do_lower_case=%s "
+            "unless you mean it (--check_case refuses such a pair)",
             str(do_lower_case).lower(), vocab_file, mismatch, not do_lower_case,
         )  # fmt: skip
     return vocab

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from data_prep.common.errors import UsageError, UserError
-from data_prep.common.paths import expand_patterns
-from data_prep.notes.csv_source import open_local
+from data_prep.common.paths import expand_patterns, open_local
 
 _BUFFER_BYTES = 1 << 20
 

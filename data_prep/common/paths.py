@@ -5,8 +5,14 @@ from __future__ import annotations
 import glob
 import os
 from pathlib import Path
+from typing import IO
 
 from data_prep.common.errors import UsageError, UserError, os_error_message
+
+
+def open_local(path: str) -> IO[bytes]:
+    """Opens a file of this machine."""
+    return Path(path).open("rb")
 
 
 def require_readable_file(path: str | os.PathLike[str], flag: str) -> Path:

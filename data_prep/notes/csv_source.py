@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, cast
 
 from data_prep.common.errors import UserError
+from data_prep.common.paths import open_local
 
 # A quote that is never closed swallows the rest of the file; the longest notes known have 55,725
 # characters.
@@ -61,11 +62,6 @@ class Piece(NamedTuple):
     row: int
     lines: int
     crc: int
-
-
-def open_local(path: str) -> IO[bytes]:
-    """Opens a file of this machine."""
-    return Path(path).open("rb")
 
 
 class NoteSource(Protocol):

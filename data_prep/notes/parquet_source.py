@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from data_prep.common.errors import UserError
-from data_prep.notes.csv_source import BadRow, ColumnNames, Note, Piece, make_note, open_local
+from data_prep.common.paths import open_local
+from data_prep.notes.csv_source import BadRow, ColumnNames, Note, Piece, make_note
 
 if TYPE_CHECKING:
     import pyarrow

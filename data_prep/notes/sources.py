@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from data_prep.common.errors import UserError
-from data_prep.notes.csv_source import ColumnNames, CsvSource, open_local
+from data_prep.common.paths import open_local
+from data_prep.notes.csv_source import ColumnNames, CsvSource
 
 if TYPE_CHECKING:
     from data_prep.notes.parquet_source import ParquetSource
