@@ -282,10 +282,9 @@ def _train(job: _Job, init_checkpoint: str | None, strategy: Any, agreement: Any
 
 
 def _evaluate(job: _Job, init_checkpoint: str | None) -> None:
-    from bert_clinical.pretraining import loop as training
-    from bert_clinical.pretraining import run_record
+    from bert_clinical.pretraining import evaluation, run_record
 
-    results = training.evaluate(
+    results = evaluation.evaluate(
         config=job.config, options=job.options, output_dir=job.output_dir,
         data=_load(job, job.eval_files, job.output_dir), init_checkpoint=init_checkpoint,
     )  # fmt: skip

@@ -99,8 +99,7 @@ def make_shards(
     (vocab,) = beam_files.match(vocab_file, "vocab_file")
     outputs = [beam_files.join(output_dir, name) for name in shard_names(inputs)]
     shards = [
-        RemoteShard(beam_files.absolute(path), beam_files.absolute(output))
-        for path, output in zip(inputs, outputs, strict=True)
+        RemoteShard(*map(beam_files.absolute, pair)) for pair in zip(inputs, outputs, strict=True)
     ]
     _require_distinct(shards, beam_files.absolute(vocab))
     with _here(vocab) as local_vocab:

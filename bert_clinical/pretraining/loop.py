@@ -1,4 +1,4 @@
-"""Pretraining and its evaluation, each one function."""
+"""Pretraining from the first step that is left to the last."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from bert_clinical.nn.config import BertConfig
-from bert_clinical.nn.heads import PretrainingSums
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining import batches as input_pipeline
 from bert_clinical.pretraining import devices
 from bert_clinical.pretraining.batches import PretrainingData
 from bert_clinical.pretraining.errors import translated_errors
+from bert_clinical.pretraining.evaluation import EvaluationStep, means, model_of
 from bert_clinical.pretraining.log import SilentLog, TrainingLog
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.pretraining.state import (
@@ -32,13 +32,10 @@ from bert_clinical.pretraining.state import (
 )
 from bert_clinical.pretraining.step import (
     METRICS,
-    EvaluationStep,
-    PretrainingModel,
     StepSettings,
     TrainingStep,
 )
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
-from bert_clinical.weights import checkpoint
 from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -47,15 +44,6 @@ _SECONDS_PER_CALL = 5.0
 """A compiled call is not to take longer, so that a signal is heard soon."""
 
 _BYTES_PER_CALL = 64 << 20
-
-RESULTS = (
-    "global_step",
-    "loss",
-    "masked_lm_accuracy",
-    "masked_lm_loss",
-    "next_sentence_accuracy",
-    "next_sentence_loss",
-)
 
 
 @dataclass
@@ -135,7 +123,7 @@ def train(
             options.num_train_steps,
         )  # fmt: skip
         return TrainingResult(state.step, {}, latest or "")
-    model = _model(config, options)
+    model = model_of(config, options)
     step = TrainingStep(
         model,
         StepSettings(
@@ -157,7 +145,7 @@ def train(
         run = _Run(
             state=state, options=options, data=data, output_dir=output_dir, step=step,
             log=log, stop=stop, latest=latest, agreement=agreement,
-            evaluate=None if held_out is None else lambda: _evaluate(evaluation, held_out, options),
+            evaluate=None if held_out is None else lambda: means(evaluation, held_out, options),
         )  # fmt: skip
         return run.to_end()
 
@@ -182,15 +170,6 @@ def _begin(
         else:
             _log.info("Starting from random weights (no --init_checkpoint)")
     return latest
-
-
-def _model(config: BertConfig, options: TrainingOptions) -> PretrainingModel:
-    return PretrainingModel(
-        config,
-        gelu=options.gelu,
-        precision=options.precision,
-        recompute_grad=options.recompute_grad,
-    )
 
 
 @dataclass
@@ -342,65 +321,3 @@ class _Run:
         """Has the other workers wait for the chief, as long as it takes, and end if it fails."""
         with self.agreement.together(), translated_errors(self.options):
             yield
-
-
-def evaluate(
-    *,
-    config: BertConfig,
-    options: TrainingOptions,
-    data: PretrainingData,
-    output_dir: Path,
-    init_checkpoint: str | None = None,
-) -> dict[str, Any]:
-    """Evaluates the latest checkpoint of `output_dir`, or `init_checkpoint` if there is none.
-
-    Args:
-      config: the model.
-      options: `eval_batch_size`, `max_eval_steps`, activation and precision are read.
-      data: the examples; read in order, again from the first after the last.
-      output_dir: the run's folder.
-      init_checkpoint: a prefix.
-
-    Returns:
-      The values of `RESULTS` by name, as NumPy scalars.
-
-    Raises:
-      UserError: there is no checkpoint, or it does not fit the config.
-    """
-    state = TrainingState(config, random_seed=options.random_seed, slots=False)
-    latest = checkpoint.latest_checkpoint(output_dir)
-    prefix = latest or init_checkpoint
-    if prefix is None:
-        raise UserError(
-            f"{output_dir} holds no checkpoint to evaluate; add --do_train or --init_checkpoint"
-        )
-    _log.info(
-        "Evaluating %s: %d batches of %d", prefix, options.max_eval_steps, options.eval_batch_size
-    )
-    state.initialize_from(prefix)
-    # The step of a checkpoint that only lends its weights is another run's.
-    step = checkpoint.checkpoint_step(prefix) if latest else 0
-    step_function = EvaluationStep(
-        _model(config, options), state.variables, jit_compile=options.jit_compile
-    )
-    return {"global_step": np.int64(step), **_evaluate(step_function, data, options)}
-
-
-def _evaluate(
-    step: EvaluationStep, data: PretrainingData, options: TrainingOptions
-) -> dict[str, Any]:
-    """Returns losses and accuracies; float32 sums in the order of the batches, as Google's."""
-    totals = np.zeros(len(PretrainingSums.NAMES) + 1, np.float32)
-    for batch in input_pipeline.sequential_batches(
-        data, batch_size=options.eval_batch_size, steps=options.max_eval_steps
-    ):
-        totals += step({name: tf.constant(values) for name, values in batch.items()}).numpy()
-    sums = dict(zip((*PretrainingSums.NAMES, "loss"), totals, strict=True))
-    weight = sums["masked_lm_weight"] or np.float32(1)
-    return {
-        "loss": sums["loss"] / np.float32(options.max_eval_steps),
-        "masked_lm_accuracy": sums["masked_lm_correct"] / weight,
-        "masked_lm_loss": sums["masked_lm_loss"] / weight,
-        "next_sentence_accuracy": sums["next_sentence_correct"] / sums["examples"],
-        "next_sentence_loss": sums["next_sentence_loss"] / sums["examples"],
-    }

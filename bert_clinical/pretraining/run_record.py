@@ -14,7 +14,8 @@ from bert_clinical import __version__
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining import devices
-from bert_clinical.pretraining.loop import RESULTS, TrainingResult
+from bert_clinical.pretraining.evaluation import RESULTS
+from bert_clinical.pretraining.loop import TrainingResult
 from bert_clinical.pretraining.memory_plan import plan_memory
 from bert_clinical.pretraining.options import TrainingOptions
 from data_prep.common import atomic_files

@@ -376,36 +376,3 @@ def _added_up(
         parallel_iterations=1,
     )
     return dict(zip(names, totals, strict=True)), counted
-
-
-class EvaluationStep:
-    """The sums of one batch without dropout, as a compiled call.
-
-    Args:
-      model: encoder and heads.
-      variables: the weights, float32 by name.
-      jit_compile: compile by XLA.
-    """
-
-    def __init__(
-        self,
-        model: PretrainingModel,
-        variables: Mapping[str, tf.Variable],
-        *,
-        jit_compile: bool = False,
-    ) -> None:
-        self._model = model
-        self._variables = variables
-        self._sums = tf.function(
-            self._stacked_sums, autograph=False, jit_compile=jit_compile or None
-        )
-
-    def __call__(self, batch: Batch) -> tf.Tensor:
-        """Returns `PretrainingSums` stacked, and the batch's loss: float32 [7]."""
-        return self._sums(batch)
-
-    def _stacked_sums(self, batch: Batch) -> tf.Tensor:
-        weights = {name: tf.convert_to_tensor(value) for name, value in self._variables.items()}
-        sums = self._model.sums(weights, batch)
-        loss = total_loss(sums, masked_lm_denominator(batch["masked_lm_weights"]), sums.examples)
-        return tf.concat([sums.stacked(), loss[None]], axis=0)

@@ -14,6 +14,7 @@ import pytest
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.precision import LossScale
 from bert_clinical.nn.tensorflow import tf
+from bert_clinical.pretraining import evaluation
 from bert_clinical.pretraining import loop as training
 from bert_clinical.pretraining.batches import PretrainingData
 from bert_clinical.pretraining.options import TrainingOptions
@@ -128,7 +129,7 @@ def test_evaluation_is_googles(tmp_path: Path) -> None:
     expected = dict(
         line.split(" = ") for line in golden("eval_results.txt").read_text().splitlines()
     )
-    results = training.evaluate(
+    results = evaluation.evaluate(
         config=config(),
         options=TrainingOptions(max_eval_steps=25, eval_batch_size=8),
         data=load("cased_128.tfrecord", tmp_path),
@@ -140,14 +141,14 @@ def test_evaluation_is_googles(tmp_path: Path) -> None:
 
 
 def test_evaluation_of_an_init_checkpoint_counts_no_steps(tmp_path: Path) -> None:
-    results = training.evaluate(
+    results = evaluation.evaluate(
         config=config(), options=TINY, data=load("cased_128.tfrecord", tmp_path),
         output_dir=tmp_path,
         init_checkpoint=checkpoint.resolve_checkpoint(golden("init_bertadam")),
     )  # fmt: skip
     assert results["global_step"] == 0
     with pytest.raises(UserError, match="holds no checkpoint to evaluate"):
-        training.evaluate(
+        evaluation.evaluate(
             config=config(), options=TINY, data=load("cased_128.tfrecord", tmp_path),
             output_dir=tmp_path,
         )  # fmt: skip

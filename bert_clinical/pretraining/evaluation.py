@@ -1,0 +1,142 @@
+"""The figures of a model on examples, as Google's program evaluates it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.heads import PretrainingSums, masked_lm_denominator, total_loss
+from bert_clinical.nn.tensorflow import tf
+from bert_clinical.pretraining import batches as input_pipeline
+from bert_clinical.pretraining.batches import PretrainingData
+from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.pretraining.state import TrainingState
+from bert_clinical.pretraining.step import Batch, PretrainingModel
+from bert_clinical.weights import checkpoint
+from data_prep.common.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+RESULTS = (
+    "global_step",
+    "loss",
+    "masked_lm_accuracy",
+    "masked_lm_loss",
+    "next_sentence_accuracy",
+    "next_sentence_loss",
+)
+"""What an evaluation answers, by the names that Google's program writes."""
+
+
+def model_of(config: BertConfig, options: TrainingOptions) -> PretrainingModel:
+    """Returns the model that a run's settings ask for."""
+    return PretrainingModel(
+        config,
+        gelu=options.gelu,
+        precision=options.precision,
+        recompute_grad=options.recompute_grad,
+    )
+
+
+def evaluate(
+    *,
+    config: BertConfig,
+    options: TrainingOptions,
+    data: PretrainingData,
+    output_dir: Path,
+    init_checkpoint: str | None = None,
+) -> dict[str, Any]:
+    """Evaluates the latest checkpoint of `output_dir`, or `init_checkpoint` if there is none.
+
+    Args:
+      config: the model.
+      options: `eval_batch_size`, `max_eval_steps`, activation and precision are read.
+      data: the examples; read in order, again from the first after the last.
+      output_dir: the run's folder.
+      init_checkpoint: a prefix.
+
+    Returns:
+      The values of `RESULTS` by name, as NumPy scalars.
+
+    Raises:
+      UserError: there is no checkpoint, or it does not fit the config.
+    """
+    state = TrainingState(config, random_seed=options.random_seed, slots=False)
+    latest = checkpoint.latest_checkpoint(output_dir)
+    prefix = latest or init_checkpoint
+    if prefix is None:
+        raise UserError(
+            f"{output_dir} holds no checkpoint to evaluate; add --do_train or --init_checkpoint"
+        )
+    _log.info(
+        "Evaluating %s: %d batches of %d", prefix, options.max_eval_steps, options.eval_batch_size
+    )
+    state.initialize_from(prefix)
+    # The step of a checkpoint that only lends its weights is another run's.
+    step = checkpoint.checkpoint_step(prefix) if latest else 0
+    step_function = EvaluationStep(
+        model_of(config, options), state.variables, jit_compile=options.jit_compile
+    )
+    return {"global_step": np.int64(step), **means(step_function, data, options)}
+
+
+def means(step: EvaluationStep, data: PretrainingData, options: TrainingOptions) -> dict[str, Any]:
+    """Returns losses and accuracies by name; float32 sums in the order of the batches, as Google's.
+
+    Args:
+      step: of the model and its weights.
+      data: the examples; read in order, again from the first after the last.
+      options: `eval_batch_size` and `max_eval_steps` are read.
+    """
+    totals = np.zeros(len(PretrainingSums.NAMES) + 1, np.float32)
+    for batch in input_pipeline.sequential_batches(
+        data, batch_size=options.eval_batch_size, steps=options.max_eval_steps
+    ):
+        totals += step({name: tf.constant(values) for name, values in batch.items()}).numpy()
+    sums = dict(zip((*PretrainingSums.NAMES, "loss"), totals, strict=True))
+    weight = sums["masked_lm_weight"] or np.float32(1)
+    return {
+        "loss": sums["loss"] / np.float32(options.max_eval_steps),
+        "masked_lm_accuracy": sums["masked_lm_correct"] / weight,
+        "masked_lm_loss": sums["masked_lm_loss"] / weight,
+        "next_sentence_accuracy": sums["next_sentence_correct"] / sums["examples"],
+        "next_sentence_loss": sums["next_sentence_loss"] / sums["examples"],
+    }
+
+
+class EvaluationStep:
+    """The sums of one batch without dropout, as a compiled call.
+
+    Args:
+      model: encoder and heads.
+      variables: the weights, float32 by name.
+      jit_compile: compile by XLA.
+    """
+
+    def __init__(
+        self,
+        model: PretrainingModel,
+        variables: Mapping[str, tf.Variable],
+        *,
+        jit_compile: bool = False,
+    ) -> None:
+        self._model = model
+        self._variables = variables
+        self._sums = tf.function(
+            self._stacked_sums, autograph=False, jit_compile=jit_compile or None
+        )
+
+    def __call__(self, batch: Batch) -> tf.Tensor:
+        """Returns `PretrainingSums` stacked, and the batch's loss: float32 [7]."""
+        return self._sums(batch)
+
+    def _stacked_sums(self, batch: Batch) -> tf.Tensor:
+        weights = {name: tf.convert_to_tensor(value) for name, value in self._variables.items()}
+        sums = self._model.sums(weights, batch)
+        loss = total_loss(sums, masked_lm_denominator(batch["masked_lm_weights"]), sums.examples)
+        return tf.concat([sums.stacked(), loss[None]], axis=0)
