@@ -52,7 +52,9 @@ def define_flags(values: ProgramFlags) -> None:
     values.section("As in Google's program")
     string("bert_config_file", "The model's bert_config.json. Required.")
     string("input_file", "TFRecord files or globs, comma-separated; .gz too. Required.")
-    string("output_dir", "Where checkpoints and logs go; a run that it holds goes on. Required.")
+    string(
+        "output_dir", "Where checkpoints and logs go; an unfinished run there goes on. Required."
+    )
     string("init_checkpoint", "Weights to begin with: a prefix, an .index file or a folder.")
     setting("max_seq_length", "max_predictions_per_seq")
     switch("do_train", "Train.")

@@ -127,7 +127,7 @@ def define_flags(values: ProgramFlags) -> None:
     flags.DEFINE_integer(
         "num_shards",
         1,
-        "Write each category as so many files, <category>-00000-of-0000N.txt and so on. A hash of "
+        "Write each category as N files, <category>-00000-of-0000N.txt and so on. A hash of "
         "its text decides to which a note goes.",
         lower_bound=1,
         upper_bound=99999,

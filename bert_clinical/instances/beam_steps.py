@@ -35,7 +35,7 @@ def build(
     check: bool,
     staging: str,
 ) -> None:
-    """Adds the steps; what came of each shard comes to stand as `RESULT` in `staging`.
+    """Adds the steps; the file `RESULT` in `staging` says what came of each shard.
 
     Args:
       pipeline: what they are added to.

@@ -114,7 +114,7 @@ def settings_that_fit(
         changed = dataclasses.replace(options, **changes)
         if changed != options and plan_memory(config, changed).total <= device_bytes:
             found.append(" ".join(_flag(name, value) for name, value in changes.items()))
-    # Once some number of parts fits, larger ones and those with more settings tell nothing new.
+    # Where a number of parts fits, a larger number fits too: only the smallest is shown.
     divided = [flags for flags in found if "accumulation" in flags]
     return [flags for flags in found if "accumulation" not in flags] + divided[:1]
 

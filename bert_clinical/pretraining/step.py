@@ -137,8 +137,8 @@ class PretrainingModel:
     ) -> tuple[Tensors, PretrainingSums]:
         """Returns the gradients of a part's share of the batch's loss, times `loss_scale`.
 
-        The word embeddings are read by the first layer and again by the logits. Their gradient is
-        dense anyway by the latter, so that the few rows of the former are added into it.
+        The word embeddings are read by the first layer and again by the logits. The
+        logits make their gradient dense, so the few rows from the first layer are added to it.
         """
         inputs = dict(weights)
         inputs[WORD_EMBEDDINGS] = tf.identity(weights[WORD_EMBEDDINGS])

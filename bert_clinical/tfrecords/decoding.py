@@ -304,8 +304,8 @@ def _example(data, begin, end, names, name_ends, kinds, lengths, limits, starts,
         )  # fmt: skip
         if status == _MALFORMED:
             return status, index, 0
-        # Features come in any order, and a wrong length explains more than a value out of range:
-        # the first wrong length in the order of the fields is told, else the first value.
+        # Features come in any order. A feature of the wrong length is reported before a value out
+        # of range, and of several the first in the order of the fields.
         if status == _COUNT and (worst_status != _COUNT or index < worst):
             worst_status, worst, worst_count = status, index, count
         elif status == _RANGE and (

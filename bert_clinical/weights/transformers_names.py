@@ -16,7 +16,7 @@ TIED_TO = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
-"""Weights that a folder may hold although they are others again."""
+"""Weights that a folder may hold twice: each is a copy of the other named here."""
 
 BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 """Counters that old folders hold among the weights."""

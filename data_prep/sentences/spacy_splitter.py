@@ -125,7 +125,7 @@ class SpacySplitter:
             )
 
     def _renew_zone(self) -> None:
-        """Forgets the words of earlier texts, once there are many; their strings never die else."""
+        """Forgets the words of earlier texts once there are many; spaCy would keep them all."""
         strings = self._nlp.vocab.strings
         if len(strings) - self._strings_at_zone_start >= _NEW_STRINGS_PER_ZONE:
             self._zone.close()

@@ -2,10 +2,10 @@
 
 Of two equal notes the one that stands first in the input stays, so exact duplicates are found
 wherever equal digests meet. Near-duplicates are decided one after the other, each against those
-that were kept. But a note that shares no band's key with any other is kept whatever happens, and
-no other's fate depends on it (see `NearDuplicates.decide`): so keys meet in many places at once,
-and only the notes that met another are decided in one place, in the order of the input. What
-travels is digests, keys and signatures, never text.
+that were kept. A note that shares no band's key with any other is always kept and changes nothing
+for the others (see `NearDuplicates.decide`). So keys are compared on all workers, and only notes
+that share a key are decided in one place, in the order of the input. Digests, keys and signatures
+travel, never text.
 
 A note is named by its piece and by its place among the notes of the piece that could be formatted.
 """

@@ -1,8 +1,8 @@
 """The second pass over the input as a pipeline: pieces of it to text files.
 
-Each file is written under a name of its own by whoever has all its notes, and is moved to its final
-name by the program that started the pipeline. A step that a runner repeats leaves at most a file
-that nobody asks for.
+The worker that gets all notes of a file writes it under a temporary name; the program that
+started the pipeline moves it to its final name. A step that a runner repeats leaves at most a
+temporary file that is not used.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def build(
     notes: int,
     staging: str,
 ) -> None:
-    """Adds the steps of the second pass; the result comes to stand as `TEXT` in `staging`.
+    """Adds the steps of the second pass; the result is the file `TEXT` in `staging`.
 
     Args:
       pipeline: what they are added to.

@@ -33,7 +33,7 @@ from data_prep.notes.sources import open_file
 def build(
     pipeline: beam.Pipeline, *, files: Sequence[str], settings: FormatSettings, staging: str
 ) -> None:
-    """Adds the steps of the first pass; the result comes to stand as `SURVEY` in `staging`."""
+    """Adds the steps of the first pass; the result is the file `SURVEY` in `staging`."""
     surveyed = (
         pipeline
         | "Files" >> beam.Create([json.dumps(item).encode() for item in enumerate(files)])
