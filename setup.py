@@ -67,6 +67,8 @@ setup(
         "datasketch>=1.6",
         "grpcio>=1.60",
         "ml-dtypes>=0.5",
+        # Numba's own dependency: the product of matrices is written in its operations.
+        "llvmlite>=0.44",
         "matplotlib>=3.8",
         "numba>=0.61",
         "numpy>=1.26,<3",
@@ -86,7 +88,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "beam": ["apache-beam>=2.77,<2.78"],
+        "beam": ["apache-beam>=2.77,<2.78", "protobuf>=5"],
         "gpu": ["tensorflow[and-cuda]==2.21.*"],
         "sql": ["sqlalchemy>=2.0", "psycopg[binary]>=3.2"],
         "test": [

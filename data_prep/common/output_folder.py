@@ -73,7 +73,10 @@ def complete_folder(path: Path, program: str, record: dict[str, Any]) -> Iterato
     """
     # A link stays, and what it leads to is replaced.
     path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{error.filename} is a file; a folder was expected") from None
     with atomic_files.partial_folder(path) as partial:
         _settle(path)
         require_replaceable(path, program)

@@ -52,8 +52,7 @@ print(json.dumps({"wall": time.perf_counter() - wall, "cpu": cpu() - used,
 
 _PLAIN = """
 import json, sys, time
-from bert_clinical import quiet_tensorflow
-import tensorflow as tf
+from bert_clinical.nn.tensorflow import tf
 from bert_clinical.tokenization import FullTokenizer
 from tests.reference_instances import Flags, examples
 tokenizer = FullTokenizer(sys.argv[2], do_lower_case=False)

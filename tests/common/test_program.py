@@ -150,7 +150,7 @@ def test_errors_are_one_line_without_text(error, status, fragment, capsys) -> No
 
 def test_an_interrupt_inside_exec_ends_with_130_too() -> None:
     script = (
-        "from data_prep import program\n"
+        "from data_prep.common import program\n"
         "program.run('', lambda flags: None, lambda flags: exec('raise KeyboardInterrupt'), [])"
     )
     result = subprocess.run(

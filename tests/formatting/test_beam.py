@@ -141,7 +141,7 @@ def test_a_job_service_with_worker_processes_makes_the_same(
 def test_a_pool_of_other_versions_is_told(tmp_path: Path, monkeypatch) -> None:
     # A plugin is imported by the process that asks the pool for workers.
     (tmp_path / "older.py").write_text(
-        "from data_prep import beam_worker_pool\n"
+        "from data_prep.beam import worker_pool as beam_worker_pool\n"
         "beam_worker_pool.versions = lambda: {'apache-beam': '1.0'}\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")

@@ -17,7 +17,7 @@ TWO_CPUS = """
 from bert_clinical.nn.tensorflow import tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from bert_clinical import devices
+from bert_clinical.pretraining import devices
 devices.strategy = lambda cluster: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 """
 

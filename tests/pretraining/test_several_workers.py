@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 # The limit for a step is so low that any wait of the tests below would reach it.
 IMPATIENT = """
-from bert_clinical import worker_cluster
+from bert_clinical.pretraining import worker_cluster
 worker_cluster._LEAST_SECONDS_WITHOUT_A_STEP = 5.0
 """
 
@@ -52,7 +52,7 @@ def test_workers_of_unequal_speed_make_the_same_calls(tmp_path: Path) -> None:
     One worker has a single core, a low priority, and an input that pauses.
     """
     short_calls = """
-from bert_clinical import training
+from bert_clinical.pretraining import loop as training
 training._SECONDS_PER_CALL = 0.3
 """
     pauses = """
@@ -176,7 +176,7 @@ def test_others_wait_for_the_chief_as_long_as_it_takes(tmp_path: Path, single: P
     """A save and evaluations of half a minute: beyond TensorFlow's limits and our own."""
     slow_chief = f"""{IMPATIENT}
 import time
-from bert_clinical import training
+from bert_clinical.pretraining import loop as training
 from bert_clinical.pretraining.state import TrainingState
 save, evaluate = TrainingState.save, training._evaluate
 def slow_save(*arguments):

@@ -14,7 +14,7 @@ from tests.pretraining.training_workers import HANG_SECONDS, start_worker_code
 # Every worker prints what it heard as a line of JSON.
 MEETINGS = """
 import errno, json, os
-from bert_clinical import devices, worker_cluster
+from bert_clinical.pretraining import devices, worker_cluster
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 
 cluster = worker_cluster.from_environment(os.environ)

@@ -122,7 +122,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 def test_a_block_that_takes_too_long_ends_the_process_and_says_who_answers() -> None:
     code = (
         "import threading\n"
-        "from bert_clinical import worker_cluster as w\n"
+        "from bert_clinical.pretraining import worker_cluster as w\n"
         "w._LEAST_SECONDS_WITHOUT_A_STEP = 0.5\n"
         "w._SECONDS_TO_ANSWER = 1.0\n"
         "cluster = w.WorkerCluster(('localhost:1', 'localhost:2'), 0)\n"

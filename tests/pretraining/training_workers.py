@@ -39,7 +39,7 @@ def program_with(lines: str) -> list[str]:
     return [
         "-c",
         f"import sys\n{lines}\nfrom bert_clinical import run_pretraining\n"
-        "from data_prep import program\n"
+        "from data_prep.common import program\n"
         "program.run(None, run_pretraining.define_flags, run_pretraining.main, sys.argv[1:])",
     ]
 

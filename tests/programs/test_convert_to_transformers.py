@@ -314,7 +314,7 @@ MISTAKES = {
     "output below a file": (
         lambda d: flags_for(d, output_dir=write(d / "f", "x") / "out", verify=False),
         1,
-        ["Not a directory"],
+        ["is a file; a folder was expected"],
     ),
 }
 

@@ -144,7 +144,7 @@ def test_stats_only_writes_nothing(tmp_path, small):
 def test_help_and_flags_need_no_heavy_import():
     heavy = "{'numba', 'tensorflow', 'spacy', 'pandas', 'numpy', 'tokenizers'}"
     code = (
-        "import sys; from data_prep import program; from bert_clinical import "
+        "import sys; from data_prep.common import program; from bert_clinical import "
         "create_pretraining_data as p; program.run_to_exit_status(p.__doc__, p.define_flags, "
         f"p.main, ['--help']); print({heavy} & set(sys.modules) or 'light')"
     )

@@ -30,9 +30,17 @@ SYSTEMS = [
     for version in ("3.11", "3.12", "3.13")
     for machine in ("x86_64", "aarch64")
 ]
-OPTIONAL = {"apache-beam": "beam", "sqlalchemy": "sql", "torch": "test", "transformers": "test"}
+OPTIONAL = {
+    "apache-beam": "beam",
+    "protobuf": "beam",
+    "sqlalchemy": "sql",
+    "torch": "test",
+    "transformers": "test",
+}
 # The model en_core_sci_md stands beside AI2's package; it loads without it.
 NOT_IMPORTED = {"scispacy"}
+# Programs whose command has another name than their module.
+CONSOLE_SCRIPTS = {"data_prep.worker_pool": "bert-clinical-worker-pool"}
 
 
 def setup_arguments() -> dict[str, Any]:
@@ -229,7 +237,8 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_program_is_installed_under_its_name(
     installed: Path, program: str, tmp_path: Path
 ) -> None:
-    shown = run(installed / program.rpartition(".")[2], "--help", folder=tmp_path)
+    name = CONSOLE_SCRIPTS.get(program, program.rpartition(".")[2])
+    shown = run(installed / name, "--help", folder=tmp_path)
     assert "--" in shown
 
 

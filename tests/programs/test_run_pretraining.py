@@ -196,7 +196,8 @@ def test_mistakes(mistake: str, tmp_path: Path, capfd: pytest.CaptureFixture[str
 
 def test_flag_errors_and_help_come_within_a_second_without_tensorflow() -> None:
     code = (
-        "import sys; from bert_clinical import run_pretraining as p; from data_prep import program;"
+        "import sys; from bert_clinical import run_pretraining as p;"
+        "from data_prep.common import program;"
         "s = program.run_to_exit_status(p.__doc__, p.define_flags, p.main, sys.argv[1:]);"
         "assert not {'tensorflow', 'numba', 'matplotlib', 'pandas'} & set(sys.modules); sys.exit(s)"
     )
