@@ -16,10 +16,11 @@ import sys
 from pathlib import Path
 
 from bert_clinical.nn.config import BertConfig
-from bert_clinical.weights.checkpoint import match_variables, resolve_checkpoint
-from bert_clinical.weights.transformers_tokenizer import read_vocabulary
 from bert_clinical.nn.variables import bert_variable_shapes
-from data_prep.common.program import UserError
+from bert_clinical.weights.checkpoint import resolve_checkpoint
+from bert_clinical.weights.matching import match_variables
+from bert_clinical.wordpieces.vocabulary import read_vocabulary
+from data_prep.common.errors import UserError
 
 folder = Path(sys.argv[1])
 try:
