@@ -4,8 +4,9 @@ Reads the TFRecords of create_pretraining_data. Writes into --output_dir checkpo
 programs read (model.ckpt-N), training_log.jsonl, training_curves.png, TensorBoard scalars, and
 with --do_eval eval_results.txt. A run that was interrupted goes on when the same command is given
 again: nothing but the steps since its last checkpoint is lost, and the weights come out as if it
-had never stopped. SIGTERM and SIGINT lose nothing: the run finishes its step, saves and ends; one
-of several workers (TF_CONFIG) that gets one of them ends all after the same step.
+had never stopped. SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 lose nothing: the run finishes its
+step, saves and ends with 128 + the signal's number; one of several workers (TF_CONFIG) that gets
+one of them ends all after the same step.
 
 Example:
   python -m bert_clinical.run_pretraining --bert_config_file=biobert/bert_config.json \\
@@ -311,7 +312,7 @@ def _load(job: _Job, files: list[str], cache_folder: Path) -> Any:
 
 @contextmanager
 def _stop_on_signals() -> Iterator[Any]:
-    """Turns SIGTERM and SIGINT into a stop after the step, while there is a step to finish."""
+    """Turns the signals that end a program into a stop after the step, while there is one."""
     from bert_clinical.pretraining.loop import StopRequest
 
     class Stop(StopRequest):
@@ -324,7 +325,8 @@ def _stop_on_signals() -> Iterator[Any]:
             raise SystemExit(128 + number)
         stop.signal_number = number
 
-    former = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (*program.ending_signals(), signal.SIGINT)
+    former = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stop
     finally:

@@ -132,10 +132,14 @@ def run(
     SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 become `Terminated` in `main`, as SIGINT becomes
     KeyboardInterrupt; one that is ignored at the start, as `nohup` has it, stays so.
     """
-    for number in _ENDING_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _terminate)
+    for number in ending_signals():
+        signal.signal(number, _terminate)
     sys.exit(run_to_exit_status(description, define_flags, main, argv))
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Returns the signals that ask a program to end, Ctrl-C and those that are ignored left out."""
+    return [n for n in _ENDING_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
 
 
 def run_to_exit_status(

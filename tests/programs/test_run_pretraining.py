@@ -390,7 +390,7 @@ def start(output_dir: Path, **changes: Any) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(
     tmp_path: Path, number: signal.Signals
 ) -> None:
