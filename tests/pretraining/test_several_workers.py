@@ -178,14 +178,14 @@ def test_others_wait_for_the_chief_as_long_as_it_takes(tmp_path: Path, single: P
 import time
 from bert_clinical.pretraining import loop as training
 from bert_clinical.pretraining.state import TrainingState
-save, evaluate = TrainingState.save, training._evaluate
+save, evaluate = TrainingState.save, training.means
 def slow_save(*arguments):
     time.sleep(35)
     return save(*arguments)
 def slow_evaluate(*arguments):
     time.sleep(35)
     return evaluate(*arguments)
-TrainingState.save, training._evaluate = slow_save, slow_evaluate
+TrainingState.save, training.means = slow_save, slow_evaluate
 """
     workers = start_workers(
         tmp_path, code=program_with(slow_chief), do_eval=True, eval_every=10,
