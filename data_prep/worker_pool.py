@@ -2,8 +2,6 @@
 
 Each node runs one pool, on the port that the pipeline's --environment_config names:
 
-  bert-clinical-worker-pool --port=50000 --spacy_model=en_core_sci_md
-
 An engine asks the pool of its node for a worker for each of its jobs. Workers run with the pool's
 Python and packages, and end when the job does, or the pool.
 
