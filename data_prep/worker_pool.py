@@ -1,6 +1,6 @@
 """Gives the engine of a cluster, such as Flink or Spark, the workers that its pipelines run in.
 
-Each node runs one pool, on the port that the pipeline's --environment_config names:
+Each node runs one pool, on the port that the pipeline's --environment_config names.
 
 An engine asks the pool of its node for a worker for each of its jobs. Workers run with the pool's
 Python and packages, and end when the job does, or the pool.
