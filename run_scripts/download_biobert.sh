@@ -11,7 +11,7 @@ BIOBERT_URL=${BIOBERT_URL:-https://github.com/naver/biobert-pretrained/releases/
 
 # check_biobert FOLDER: every variable that its config announces, in its shape, with a vocabulary.
 check_biobert() {
-  "$PYTHON" - "$1" <<'PYTHON'
+  attempt "$PYTHON" - "$1" <<'PYTHON'
 import sys
 from pathlib import Path
 
@@ -51,7 +51,7 @@ echo "Getting $BIOBERT_URL"
 download "$BIOBERT_URL" "$work/archive.tar.gz"
 check_sha256 "$work/archive.tar.gz" "${BIOBERT_SHA256:-}" BIOBERT_SHA256
 mkdir "$work/unpacked"
-tar -xzf "$work/archive.tar.gz" -C "$work/unpacked" --no-same-owner --exclude='._*' 2>/dev/null ||
+attempt tar -xzf "$work/archive.tar.gz" -C "$work/unpacked" --no-same-owner --exclude='._*' 2>/dev/null ||
   fail "$BIOBERT_URL is no complete .tar.gz archive; get it again"
 config=$(find "$work/unpacked" -name bert_config.json -print -quit)
 [[ -n "$config" ]] || fail "the archive holds no bert_config.json; expected a BioBERT release"

@@ -15,6 +15,9 @@ if [[ -z "${PYTHON:-}" ]]; then
 fi
 export PYTHON ROOT
 
+# shellcheck source=run_scripts/stages.sh
+source "$ROOT/run_scripts/stages.sh"
+
 # fail MESSAGE [STATUS]: one line on standard error, then the end.
 fail() {
   echo "$(basename "$0"): error: $1" >&2
@@ -26,29 +29,6 @@ require_variable() {
   [[ -n "${!1:-}" ]] || fail "$1 is not set; expected $2" 2
 }
 
-# run_stage COMMAND...: runs one stage of several, hands it the signals that reach this script, waits
-# for it, and ends the script with its status unless that is 0.
-run_stage() {
-  local child signal status=0 code forwarded=1
-  # Job control, or Bash would have the stage ignore SIGINT.
-  set -m
-  "$@" &
-  child=$!
-  set +m
-  for signal in TERM INT HUP USR1 USR2; do
-    # shellcheck disable=SC2064  # the values of now
-    trap "forwarded=1; kill -s $signal $child 2>/dev/null || true" "$signal"
-  done
-  # A signal ends the wait, not the stage; 127 says that its status has been told already.
-  while ((forwarded)); do
-    forwarded=0 code=0
-    wait "$child" || code=$?
-    ((code == 127)) || status=$code
-  done
-  trap - TERM INT HUP USR1 USR2
-  ((status == 0)) || exit "$status"
-}
-
 # download URL FILE: gets a URL (or copies a local path) to a file.
 download() {
   if [[ "$1" != *://* ]]; then
@@ -56,7 +36,7 @@ download() {
     cp "$1" "$2"
     return
   fi
-  "$PYTHON" - "$1" "$2" <<'PYTHON' || fail "$1 could not be downloaded; check the network, or get the file elsewhere and name it in place of the URL"
+  attempt "$PYTHON" - "$1" "$2" <<'PYTHON' || fail "$1 could not be downloaded; check the network, or get the file elsewhere and name it in place of the URL"
 import shutil, sys, urllib.request
 try:
     with urllib.request.urlopen(sys.argv[1], timeout=60) as source, open(sys.argv[2], "wb") as target:

@@ -42,7 +42,7 @@ run_grid() {
             continue
           fi
           echo "== $run"
-          "$PYTHON" -m "bert_clinical.$program" "${model[@]}" \
+          run_stage "$PYTHON" -m "bert_clinical.$program" "${model[@]}" \
             --task_name="$TASK_NAME" \
             --data_dir="$DATA_DIR" \
             --output_dir="$run" \
@@ -57,6 +57,6 @@ run_grid() {
       done
     done
   done
-  "$PYTHON" -m bert_clinical.compare_runs --runs_dir="$OUTPUT_DIR" --metric="$metric" \
+  run_stage "$PYTHON" -m bert_clinical.compare_runs --runs_dir="$OUTPUT_DIR" --metric="$metric" \
     --output_file="$OUTPUT_DIR/results.csv"
 }

@@ -18,7 +18,7 @@ echo "Getting $SCISPACY_MODEL_URL"
 download "$SCISPACY_MODEL_URL" "$archive"
 check_sha256 "$archive" "${SCISPACY_MODEL_SHA256:-}" SCISPACY_MODEL_SHA256
 
-"$PYTHON" - "$archive" <<'PYTHON' || exit 1
+attempt "$PYTHON" - "$archive" <<'PYTHON' || exit 1
 import json, sys, tarfile, zipfile
 
 NAME, VERSION = "core_sci_md", "0.5.4"
@@ -56,10 +56,10 @@ for meta in found:
         fail(f"found {label} without a parser")
 PYTHON
 
-"$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps "$archive" ||
+attempt "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps "$archive" ||
   fail "pip could not install the model; its message stands above"
 
-"$PYTHON" - <<'PYTHON' || fail "the model was installed but does not load; try another release of spaCy 3.7 or 3.8"
+attempt "$PYTHON" - <<'PYTHON' || fail "the model was installed but does not load; try another release of spaCy 3.7 or 3.8"
 import sys, warnings
 
 warnings.simplefilter("ignore")

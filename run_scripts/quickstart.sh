@@ -4,6 +4,8 @@
 # Needs nothing but Python 3.11, 3.12 or 3.13 and a package index; it installs into .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=run_scripts/stages.sh
+source run_scripts/stages.sh
 
 OUTPUT_DIR=${OUTPUT_DIR:-quickstart_output}
 NUM_NOTES=${NUM_NOTES:-400}
@@ -29,7 +31,7 @@ if [[ -d $OUTPUT_DIR && ! -f $MARKER && -n $(ls -A "$OUTPUT_DIR") ]]; then
   refuse "$OUTPUT_DIR holds files that no quickstart made"
 fi
 
-run_scripts/set_up.sh
+run_stage run_scripts/set_up.sh
 PYTHON=.venv/bin/python
 
 step() { printf '\n== %s\n' "$1"; }
@@ -39,20 +41,20 @@ touch "$MARKER"
 rm -rf "$OUTPUT_DIR"/{text,tfrecords,model,transformers}
 
 step "1/7 Made-up notes in the columns of NOTEEVENTS"
-"$PYTHON" -m data_prep.sample_notes --output_file="$OUTPUT_DIR/NOTEEVENTS.csv" \
+run_stage "$PYTHON" -m data_prep.sample_notes --output_file="$OUTPUT_DIR/NOTEEVENTS.csv" \
   --num_notes="$NUM_NOTES" --random_seed=12345
 
 step "2/7 Notes to text: sections by rules, one sentence a line; a tenth of the patients held out"
-"$PYTHON" -m data_prep.format_notes --input_file="$OUTPUT_DIR/NOTEEVENTS.csv" \
+run_stage "$PYTHON" -m data_prep.format_notes --input_file="$OUTPUT_DIR/NOTEEVENTS.csv" \
   --output_dir="$OUTPUT_DIR/text" --sentence_splitter=rules --held_out_fraction=0.1
 
 step "3/7 A vocabulary of its own (a run from BioBERT brings one)"
-"$PYTHON" -m bert_clinical.create_vocab --input_file="$OUTPUT_DIR/text/discharge_summary.txt" \
+run_stage "$PYTHON" -m bert_clinical.create_vocab --input_file="$OUTPUT_DIR/text/discharge_summary.txt" \
   --output_file="$OUTPUT_DIR/vocab.txt" --vocab_size=2000 --do_lower_case=False
 
 step "4/7 Masked examples for training and for the held-out patients"
 for part in discharge_summary discharge_summary.held_out; do
-  "$PYTHON" -m bert_clinical.create_pretraining_data --input_file="$OUTPUT_DIR/text/$part.txt" \
+  run_stage "$PYTHON" -m bert_clinical.create_pretraining_data --input_file="$OUTPUT_DIR/text/$part.txt" \
     --output_file="$OUTPUT_DIR/tfrecords/$part.tfrecord" --vocab_file="$OUTPUT_DIR/vocab.txt" \
     --do_lower_case=False --max_seq_length="$MAX_SEQ_LENGTH" \
     --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" --dupe_factor=5
@@ -77,7 +79,7 @@ cat >"$OUTPUT_DIR/bert_config.json" <<JSON
 JSON
 
 step "5/7 and 6/7 Pretraining, then evaluation on the held-out patients"
-"$PYTHON" -m bert_clinical.run_pretraining --bert_config_file="$OUTPUT_DIR/bert_config.json" \
+run_stage "$PYTHON" -m bert_clinical.run_pretraining --bert_config_file="$OUTPUT_DIR/bert_config.json" \
   --input_file="$OUTPUT_DIR/tfrecords/discharge_summary.tfrecord" \
   --eval_input_file="$OUTPUT_DIR/tfrecords/discharge_summary.held_out.tfrecord" \
   --output_dir="$OUTPUT_DIR/model" --do_train --do_eval \
@@ -86,7 +88,7 @@ step "5/7 and 6/7 Pretraining, then evaluation on the held-out patients"
   --num_warmup_steps=100 --save_checkpoints_steps=100 --eval_batch_size=32 --max_eval_steps=20
 
 step "7/7 The model for transformers"
-"$PYTHON" -m bert_clinical.convert_to_transformers --init_checkpoint="$OUTPUT_DIR/model" \
+run_stage "$PYTHON" -m bert_clinical.convert_to_transformers --init_checkpoint="$OUTPUT_DIR/model" \
   --bert_config_file="$OUTPUT_DIR/bert_config.json" --vocab_file="$OUTPUT_DIR/vocab.txt" \
   --do_lower_case=False --output_dir="$OUTPUT_DIR/transformers"
 

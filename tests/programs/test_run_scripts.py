@@ -6,11 +6,9 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from pathlib import Path
 
@@ -293,78 +291,14 @@ def test_the_recipe_from_notes_to_transformers(tmp_path):
     assert "| `num_train_steps` | 3 |" in card and "| `section_rules` | published |" in card
 
 
-STAGE = """#!{python}
-# Stands in for a program: says that it runs, and ends with 128 + the number of a signal.
-import os, pathlib, signal, sys, time
-folder = pathlib.Path({folder!r})
-def end(number, frame):
-    (folder / "told").write_text(signal.Signals(number).name)
-    time.sleep(0.5)
-    sys.exit(128 + number)
-for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-    assert signal.getsignal(number) is not signal.SIG_IGN
-    signal.signal(number, end)
-(folder / "stages").open("a").write(" ".join(sys.argv[1:3]) + "\\n")
-if "run" in {mode!r}:
-    (folder / "pid.partial").write_text(str(os.getpid()))
-    (folder / "pid.partial").rename(folder / "pid")
-    while True:
-        signal.pause()
-sys.exit({status})
-"""
-
-
-def stage(folder: Path, *, mode: str = "end", status: int = 0) -> Path:
-    """Returns an executable in the place of Python."""
-    path = folder / "python"
-    path.write_text(
-        STAGE.format(python=sys.executable, folder=str(folder), mode=mode, status=status)
-    )
-    path.chmod(0o755)
-    return path
-
-
-def recipe(folder: Path, python: Path) -> subprocess.Popen[str]:
-    make_biobert(folder / "biobert")
-    return subprocess.Popen(
-        [str(SCRIPTS / "run_clinical_bert.sh")], cwd=folder, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={
-            **os.environ, "PYTHON": str(python), "NOTES": "notes.csv", "BIOBERT_DIR": "biobert",
-            "OUTPUT_DIR": "out",
-        },
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "USR1", "USR2"])
-def test_a_signal_reaches_the_stage_that_runs(tmp_path, name):
-    script = recipe(tmp_path, stage(tmp_path, mode="run"))
-    while not (tmp_path / "pid").exists():
-        assert script.poll() is None, script.communicate()
-        time.sleep(0.02)
-    script.send_signal(signal.Signals[f"SIG{name}"])
-    _, said = script.communicate()
-    assert script.returncode == 128 + signal.Signals[f"SIG{name}"]
-    assert (tmp_path / "told").read_text() == f"SIG{name}"
-    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
-    assert (tmp_path / "stages").read_text() == "-m data_prep.format_notes\n"
-    assert said == ""
-
-
-def test_a_stage_that_fails_ends_the_script_with_its_status(tmp_path):
-    script = recipe(tmp_path, stage(tmp_path, status=7))
-    script.communicate()
-    assert script.returncode == 7
-    assert (tmp_path / "stages").read_text() == "-m data_prep.format_notes\n"
-
-
 class TestSetUp:
     """set_up.sh with stand-ins for the Pythons of a machine, in a PATH that holds nothing else."""
 
     def make_machine(self, folder: Path, **minor_versions: int | None) -> None:
         """Lays out set_up.sh, its files, and Pythons 3.N by name; None is one without venv."""
         (folder / "run_scripts").mkdir(parents=True)
-        shutil.copy(SCRIPTS / "set_up.sh", folder / "run_scripts")
+        for name in ("set_up.sh", "stages.sh"):
+            shutil.copy(SCRIPTS / name, folder / "run_scripts")
         (folder / "bert_clinical").mkdir()
         for name in ("setup.py", "requirements.txt", "bert_clinical/__init__.py"):
             (folder / name).touch()
@@ -437,7 +371,8 @@ class TestSetUp:
 def quickstart_in(folder: Path, output_dir: str) -> subprocess.CompletedProcess[str]:
     """Runs the quickstart up to its set-up, which ends it with status 3."""
     (folder / "run_scripts").mkdir(exist_ok=True)
-    shutil.copy(SCRIPTS / "quickstart.sh", folder / "run_scripts")
+    for name in ("quickstart.sh", "stages.sh"):
+        shutil.copy(SCRIPTS / name, folder / "run_scripts")
     set_up = folder / "run_scripts" / "set_up.sh"
     set_up.write_text("#!/bin/sh\nexit 3\n")
     set_up.chmod(0o755)
