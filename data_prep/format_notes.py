@@ -74,7 +74,9 @@ def define_flags(values: ProgramFlags) -> None:
     string(
         "category",
         "Discharge summary",
-        "Categories, comma-separated, or 'all'; compared stripped and without regard to case.",
+        "Categories, comma-separated, or 'all'; compared stripped and without regard to case. "
+        "With 'all', values that do not look like names of categories (neither usual nor shared "
+        "by 20 patients) go to other_categories.txt.",
     )
     flags.DEFINE_enum(
         "deduplicate",
@@ -255,7 +257,7 @@ def format_notes(
             categories,
             _duplicate_finder(settings.deduplicate, settings.near_duplicate_threshold),
         )
-        total = sum(survey.usable[name] for name in categories)
+        total = sum(map(survey.usable_of, categories))
         _log.info(
             "%d notes of %s to format%s",
             total,
@@ -274,7 +276,7 @@ def format_notes(
             output_dir,
             settings=described,
             selection=selection,
-            rows=survey.rows,
+            rows={name: survey.rows_of(name) for name in categories},
             statistics=statistics,
             files=files,
         )

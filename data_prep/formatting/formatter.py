@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from data_prep import sectioning
+from data_prep.formatting.patients import UNKNOWN
 from data_prep.formatting.statistics import TextStatistics
 from data_prep.sentences import splitter as sentence_splitting
 
@@ -18,11 +19,12 @@ _NOT_IN_FILE_NAMES = re.compile(r"[\W_]+")
 
 
 class NoteToFormat(NamedTuple):
-    """A note on its way to a text file."""
+    """A note on its way to a text file; `patient` is a hash, see `patients`."""
 
     category: str
     held_out: bool
     text: str
+    patient: int = UNKNOWN
 
 
 class Document(NamedTuple):
@@ -100,7 +102,7 @@ class NoteFormatter:
             if not any(lines):
                 statistics.drop_note(note.category, "no sentence")
                 continue
-            statistics.add_note(note.category, note.held_out, sections, lines)
+            statistics.add_note(note.category, note.held_out, sections, lines, note.patient)
             stem = file_stem(note.category) + HELD_OUT_SUFFIX * note.held_out
             documents.append(Document(stem, shard_key(note.text), to_document(lines)))
         return statistics, documents

@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.common import html_report as report
-from data_prep.formatting.statistics import (
-    COUNTED,
-    MIN_NOTES_OF_HEADER,
-    TextStatistics,
-    bucket_start,
-)
+from data_prep.formatting.patients import MANY_PATIENTS
+from data_prep.formatting.statistics import COUNTED, TextStatistics, bucket_start
 
 _SHOWN_HEADERS = 30
 _SHOWN_CATEGORIES_IN_CHART = 20
@@ -142,8 +138,8 @@ def _add_lengths(page: report.Report, statistics: TextStatistics) -> None:
 def _add_headers(page: report.Report, statistics: TextStatistics) -> None:
     headers = statistics.common_headers()[:_SHOWN_HEADERS]
     text = (
-        f"Only headers that at least {MIN_NOTES_OF_HEADER} notes share are shown: a rarer one may "
-        "be somebody's words."
+        f"Only headers that at least {MANY_PATIENTS} patients share are shown: a rarer one may be "
+        "somebody's words. Where no column says whose the notes are, none is."
     )
     if not headers:
         page.add_section("Section headers", text=f"{text} There is none.")

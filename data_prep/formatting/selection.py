@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import re
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from data_prep.common.errors import UserError
+from data_prep.formatting.category_names import (
+    OTHER_CATEGORIES,
+    could_be_name,
+    looks_like_name,
+    reads_like_name,
+)
 from data_prep.formatting.formatter import NoteToFormat, file_stem
+from data_prep.formatting.patients import MANY_PATIENTS, Patients, patient_hash
 from data_prep.notes.csv_source import BadRow, Note
+
+_log = logging.getLogger(__name__)
 
 ALL_CATEGORIES = "all"
 
@@ -20,7 +29,6 @@ ALL_CATEGORIES = "all"
 _MAX_CATEGORY_LENGTH = 100
 _MAX_CHARACTERS_OF_CATEGORIES = 20_000_000
 _SHOWN_CATEGORIES = 12
-_LOOKS_LIKE_A_LABEL = re.compile(r"[A-Za-z][\w /&,().-]{0,29}")
 
 
 class Survey:
@@ -41,8 +49,10 @@ class Survey:
         self._skip_bad_rows = skip_bad_rows
         self.rows: Counter[str] = Counter()
         self.usable: Counter[str] = Counter()
+        self._patients: dict[str, Patients] = {}
         self._spelling: dict[str, str] = {}
         self._characters = 0
+        self._takes_others = False
 
     def add(self, row: Note | BadRow) -> None:
         """Looks at the next row.
@@ -54,22 +64,49 @@ class Survey:
             if not self._skip_bad_rows:
                 raise bad_row_error(row)
             return
-        self._count(row.category, 1, not row.is_error and bool(row.text.strip()))
+        usable = not row.is_error and bool(row.text.strip())
+        self._count(row.category, 1, usable, (patient_hash(row.subject_id),))
 
-    def merge(self, found: Iterable[tuple[str, int, int]]) -> None:
+    def merge(self, found: Iterable[tuple[str, int, int, list[int]]]) -> None:
         """Adds what `found` said of the rows that follow.
 
         Raises:
           UserError: the column of categories does not hold any.
         """
-        for category, rows, usable in found:
-            self._count(category, rows, usable)
+        for category, rows, usable, patients in found:
+            self._count(category, rows, usable, patients)
 
-    def found(self) -> list[tuple[str, int, int]]:
-        """Returns each category, its rows and those of them that are usable, as they came."""
-        return [(category, rows, self.usable[category]) for category, rows in self.rows.items()]
+    def found(self) -> list[tuple[str, int, int, list[int]]]:
+        """Returns each category, its rows, those of them that are usable, and hashes of patients.
 
-    def _count(self, category: str, rows: int, usable: int) -> None:
+        They stand as they came; of patients there are as many as tell that there are many.
+        """
+        return [
+            (name, rows, self.usable[name], self._patients_of(name).hashes())
+            for name, rows in self.rows.items()
+        ]
+
+    def rows_of(self, chosen: str) -> int:
+        """Returns the rows of a category that `choose` returned."""
+        return sum(self.rows[name] for name in self._values_of(chosen))
+
+    def usable_of(self, chosen: str) -> int:
+        """Returns the usable rows of a category that `choose` returned."""
+        return sum(self.usable[name] for name in self._values_of(chosen))
+
+    def _values_of(self, chosen: str) -> Iterable[str]:
+        return self._unnamed() if self._takes_others and chosen == OTHER_CATEGORIES else [chosen]
+
+    def _patients_of(self, category: str) -> Patients:
+        return self._patients.get(category, Patients(MANY_PATIENTS))
+
+    def _is_name(self, category: str) -> bool:
+        return looks_like_name(category, self.rows[category], self._patients_of(category))
+
+    def _unnamed(self) -> list[str]:
+        return [category for category in self.rows if not self._is_name(category)]
+
+    def _count(self, category: str, rows: int, usable: int, patients: Iterable[int]) -> None:
         key = category.casefold()
         if key not in self._spelling:
             self._spelling[key] = category
@@ -77,6 +114,8 @@ class Survey:
         category = self._spelling[key]
         self.rows[category] += rows
         self.usable[category] += usable
+        if could_be_name(category) and not reads_like_name(category):
+            self._patients.setdefault(category, Patients(MANY_PATIENTS)).update(patients)
         if len(category) > _MAX_CATEGORY_LENGTH or self._characters > _MAX_CHARACTERS_OF_CATEGORIES:
             raise UserError(
                 f"the column of categories holds a value of more than {_MAX_CATEGORY_LENGTH} "
@@ -89,20 +128,25 @@ class Survey:
 
         Args:
           asked: comma-separated, compared stripped and without regard to case; a name may itself
-            hold commas; "all" for all, the most frequent first.
+            hold commas; "all" for all that look like names, the most frequent first, and
+            `OTHER_CATEGORIES` for the others together.
 
         Raises:
           UserError: one is not there, or none has a note to give.
         """
         if not self.rows:
             raise UserError("the input has no note that can be read; expected at least one row")
-        if asked.strip().casefold() == ALL_CATEGORIES:
-            chosen = sorted(self.rows, key=lambda category: (-self.rows[category], category))
+        self._takes_others = is_all(asked)
+        if self._takes_others:
+            chosen = self._names()
+            if len(chosen) < len(self.rows):
+                chosen.append(OTHER_CATEGORIES)
+                self._tell_of_others()
         else:
             chosen = list(dict.fromkeys(self._named(asked)))
-        if not any(self.usable[category] for category in chosen):
+        if not any(map(self.usable_of, chosen)):
             raise UserError(
-                f"no note is left of the {sum(self.rows[c] for c in chosen)} of the chosen "
+                f"no note is left of the {sum(map(self.rows_of, chosen))} of the chosen "
                 "category: each is empty or has ISERROR = 1; check the input and --category"
             )
         return chosen
@@ -119,30 +163,47 @@ class Survey:
             if end is None:
                 missing = asked.split(",")[start].strip()
                 raise UserError(
-                    f"--category: no note is of category {missing!r}; {self._names(missing)}"
+                    f"--category: no note is of category {missing!r}; {self._instead_of(missing)}"
                 )
             yield known[",".join(parts[start:end])]
             start = end
 
-    def _names(self, missing: str) -> str:
-        """Returns the categories that there are, if all look like some; else those like `missing`.
+    def _names(self) -> list[str]:
+        """Returns the values that look like names of categories, the most frequent first."""
+        names = [category for category in self.rows if self._is_name(category)]
+        return sorted(names, key=lambda category: (-self.rows[category], category))
+
+    def _tell_of_others(self) -> None:
+        others = self._unnamed()
+        _log.warning(
+            "%d notes have %d values in the column of categories that do not look like names of "
+            "categories (neither usual nor of %d patients); they go to %s; check "
+            "--category_column, or name by --category what is to have a file of its own",
+            self.rows_of(OTHER_CATEGORIES), len(others), MANY_PATIENTS, file_stem(OTHER_CATEGORIES),
+        )  # fmt: skip
+
+    def _instead_of(self, missing: str) -> str:
+        """Returns the names that there are, first those like `missing`.
 
         Anything else in a column of texts may be a patient's.
         """
-        names = sorted(self.rows, key=lambda name: (-self.rows[name], name))
-        labels = [name for name in names if _LOOKS_LIKE_A_LABEL.fullmatch(name)]
-        near = difflib.get_close_matches(missing.casefold(), map(str.casefold, labels), cutoff=0.75)
+        names = self._names()
+        folded = {name.casefold(): name for name in names}
+        near = difflib.get_close_matches(missing.casefold(), folded, cutoff=0.75)
         if near:
-            found = ", ".join(repr(self._spelling[key]) for key in near)
-            return f"found {found} and {len(names) - len(near)} others, or use 'all'"
-        if len(labels) < len(names):
-            return (
-                f"found {len(names)} different values, which do not all look like names of "
-                "categories; check --category_column"
-            )
+            found = ", ".join(repr(folded[key]) for key in near)
+            return f"found {found} and {len(self.rows) - len(near)} others, or use 'all'"
+        unnamed = len(self.rows) - len(names)
         shown = ", ".join(repr(name) for name in names[:_SHOWN_CATEGORIES])
         more = len(names) - _SHOWN_CATEGORIES
-        return f"found {shown}{f' and {more} more' if more > 0 else ''}, or use 'all'"
+        parts = [f"{shown} and {more} more" if more > 0 else shown] if names else []
+        if unnamed:
+            parts.append(
+                f"{unnamed} different value(s) that do not look like names of categories (neither "
+                f"usual nor of {MANY_PATIENTS} patients)"
+            )
+        advice = "check --category_column, or use 'all'" if unnamed else "or use 'all'"
+        return f"found {' and '.join(parts)}{';' if unnamed else ','} {advice}"
 
 
 def _without_spaces_at_commas(name: str) -> str:
@@ -158,6 +219,7 @@ class NoteSelection:
       held_out_fraction: the share of patients whose notes are held out.
       is_duplicate: called with each text in order; whether it repeats one before it.
       skip_bad_rows: whether bad rows are counted rather than an error.
+      takes_others: whether a note of any other category is one of `OTHER_CATEGORIES`.
 
     Attributes:
       dropped: category → reason → notes.
@@ -172,7 +234,9 @@ class NoteSelection:
         held_out_fraction: float,
         is_duplicate: Callable[[str], bool] | None,
         skip_bad_rows: bool,
+        takes_others: bool = False,
     ) -> None:
+        self._others = OTHER_CATEGORIES if takes_others else None
         self._categories = {category.casefold(): category for category in categories}
         self._held_out_fraction = held_out_fraction
         self._is_duplicate = is_duplicate
@@ -193,7 +257,7 @@ class NoteSelection:
                     raise bad_row_error(row)
                 self.bad_rows[row.reason] += 1
                 continue
-            category = self._categories.get(row.category.casefold())
+            category = self._categories.get(row.category.casefold(), self._others)
             if category is None:
                 self.other_rows += 1
             elif row.is_error:
@@ -204,7 +268,7 @@ class NoteSelection:
                 self.dropped[category]["duplicate"] += 1
             else:
                 held_out = is_held_out(row.subject_id, self._held_out_fraction)
-                yield NoteToFormat(category, held_out, row.text)
+                yield NoteToFormat(category, held_out, row.text, patient_hash(row.subject_id))
 
     def counts(self) -> dict[str, Any]:
         """Returns what was left out so far, for `add_counts`."""
@@ -240,9 +304,14 @@ def bad_row_error(row: BadRow) -> UserError:
     )
 
 
+def is_all(asked: str) -> bool:
+    """Returns whether `--category` asks for all."""
+    return asked.strip().casefold() == ALL_CATEGORIES
+
+
 def describe_categories(asked: str) -> str:
     """Returns how a log calls what `--category` asks for."""
-    return "all categories" if asked.strip().casefold() == ALL_CATEGORIES else asked
+    return "all categories" if is_all(asked) else asked
 
 
 def file_stems(categories: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from data_prep.common.errors import UserError
 from data_prep.formatting import manifest
 from data_prep.formatting.formatter import HELD_OUT_SUFFIX, NoteFormatter, file_names
-from data_prep.formatting.selection import NoteSelection, file_stems
+from data_prep.formatting.selection import NoteSelection, file_stems, is_all
 from data_prep.notes.csv_source import ColumnNames
 
 
@@ -88,6 +88,7 @@ class FormatSettings:
             held_out_fraction=self.held_out_fraction,
             is_duplicate=is_duplicate,
             skip_bad_rows=self.skip_bad_rows,
+            takes_others=is_all(self.category),
         )
 
     def require_free_names(

@@ -2,13 +2,14 @@
 
 Counting is done batch by batch in the workers; the batches' counts are added up in the order of the
 notes, so that they are the same for any number of workers. Nothing here holds a note's text but
-section headers, and those are given out only when many notes share them.
+section headers, and those are given out only when many patients share them.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import heapq
 import math
 import re
 from array import array
@@ -16,12 +17,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# A header that few notes have may be somebody's words.
-MIN_NOTES_OF_HEADER = 20
+from data_prep.formatting.patients import UNKNOWN, Patients
 
 _HEADER = re.compile(r"\s*([A-Z][A-Za-z0-9 /&,'()\-]{1,58}?)\s*:")
 _MAX_HEADERS = 100_000
 _MAX_SECTION_HASHES = 500_000
+_PATIENTS_COUNTED_EXACTLY = 1024
 _BUCKETS_PER_DOUBLING = 4
 _EXACT_BELOW = 8
 
@@ -35,7 +36,7 @@ class TextStatistics:
       counts: (category, held out) → how many notes, sections, sentences and words were written.
       dropped: category → reason → notes, for notes that gave no text.
       lengths: "section", "sentence", "note" → bucket (see `bucket_start`) → how many.
-      headers: section header → notes with it.
+      headers: section header → patients with it; a note of nobody known gives none.
     """
 
     def __init__(self) -> None:
@@ -44,12 +45,17 @@ class TextStatistics:
         self.lengths: dict[str, Counter[int]] = {
             kind: Counter() for kind in ("section", "sentence", "note")
         }
-        self.headers: Counter[str] = Counter()
+        self.headers: dict[str, Patients] = {}
         self._sections: Counter[int] = Counter()
         self._sampled_one_in = 1
 
     def add_note(
-        self, category: str, held_out: bool, sections: Sequence[str], lines: Sequence[Sequence[str]]
+        self,
+        category: str,
+        held_out: bool,
+        sections: Sequence[str],
+        lines: Sequence[Sequence[str]],
+        patient: int,
     ) -> int:
         """Counts a note that was written and returns its words.
 
@@ -58,6 +64,7 @@ class TextStatistics:
           held_out: whether it went to the held-out set.
           sections: the note's sections.
           lines: each section's lines as they were written.
+          patient: hash of the one it is of.
         """
         words = sentences = 0
         for section_lines in lines:
@@ -70,8 +77,11 @@ class TextStatistics:
             self.lengths["section"][_bucket(section_words)] += 1
             words += section_words
         self.lengths["note"][_bucket(words)] += 1
-        matches = (_HEADER.match(section) for section in sections)
-        self.headers.update({" ".join(match[1].split()) for match in matches if match})
+        if patient != UNKNOWN:
+            for section in sections:
+                match = _HEADER.match(section)
+                if match is not None:
+                    self._patients_with(" ".join(match[1].split())).add(patient)
         self._sections.update(_hash_of_section(section) for section in sections)
         self.counts.setdefault((category, held_out), Counter()).update(
             notes=1, sections=len(sections), sentences=sentences, words=words
@@ -90,9 +100,10 @@ class TextStatistics:
             self.dropped.setdefault(category, Counter()).update(reasons)
         for kind, buckets in other.lengths.items():
             self.lengths[kind].update(buckets)
-        self.headers.update(other.headers)
+        for header, patients in other.headers.items():
+            self._patients_with(header).update(patients.hashes())
         if len(self.headers) > _MAX_HEADERS:
-            self.headers = Counter(dict(self.headers.most_common(_MAX_HEADERS // 2)))
+            self.headers = dict(self._most_common(_MAX_HEADERS // 2))
         if other._sampled_one_in > self._sampled_one_in:
             self._sample(other._sampled_one_in)
         for section, count in other._sections.items():
@@ -100,6 +111,15 @@ class TextStatistics:
                 self._sections[section] += count
         while len(self._sections) > _MAX_SECTION_HASHES:
             self._sample(2 * self._sampled_one_in)
+
+    def _patients_with(self, header: str) -> Patients:
+        if header not in self.headers:
+            self.headers[header] = Patients(_PATIENTS_COUNTED_EXACTLY)
+        return self.headers[header]
+
+    def _most_common(self, number: int) -> list[tuple[str, Patients]]:
+        counted = [(-patients.count(), header) for header, patients in self.headers.items()]
+        return [(header, self.headers[header]) for _, header in heapq.nsmallest(number, counted)]
 
     def _sample(self, one_in: int) -> None:
         # Chosen by the hash, so that the sample does not depend on the order of the sections.
@@ -115,8 +135,13 @@ class TextStatistics:
         return dict(total)
 
     def common_headers(self) -> list[tuple[str, int]]:
-        """Returns the headers of at least `MIN_NOTES_OF_HEADER` notes, the most common first."""
-        common = [(h, n) for h, n in self.headers.items() if n >= MIN_NOTES_OF_HEADER]
+        """Returns the headers of at least `MANY_PATIENTS`, with how many, the most common first.
+
+        Beyond a thousand patients their number is an estimate, some hundredths off at most times.
+        """
+        common = [
+            (h, patients.count()) for h, patients in self.headers.items() if patients.are_many()
+        ]
         return sorted(common, key=lambda item: (-item[1], item[0]))
 
     def repeated_section_share(self) -> float:
@@ -130,11 +155,19 @@ class TextStatistics:
     def to_json(self) -> dict[str, Any]:
         """Returns the counts of a batch for `from_json`; with all headers, so not to be shown."""
         sections = self._sections
+        places: dict[int, int] = {}
+        for patients in self.headers.values():
+            for patient in patients.hashes():
+                places.setdefault(patient, len(places))
         return {
             "counts": [[*key, dict(counts)] for key, counts in self.counts.items()],
             "dropped": self.dropped,
             "lengths": self.lengths,
-            "headers": self.headers,
+            "patients": _packed("Q", places),
+            "headers": {
+                header: _packed("I", (places[patient] for patient in patients.hashes()))
+                for header, patients in self.headers.items()
+            },
             "sections": _packed("Q", sections.keys()),
             "section_counts": _packed("I", sections.values()),
             "sampled_one_in": self._sampled_one_in,
@@ -149,7 +182,10 @@ class TextStatistics:
         statistics.dropped = {c: Counter(reasons) for c, reasons in value["dropped"].items()}
         for kind, buckets in value["lengths"].items():
             statistics.lengths[kind] = Counter({int(b): n for b, n in buckets.items()})
-        statistics.headers = Counter(value["headers"])
+        patients = _unpacked("Q", value["patients"])
+        for header, places in value["headers"].items():
+            shared_by = (patients[place] for place in _unpacked("I", places))
+            statistics._patients_with(header).update(shared_by)
         hashes = _unpacked("Q", value["sections"])
         statistics._sections = Counter(
             dict(zip(hashes, _unpacked("I", value["section_counts"]), strict=True))

@@ -334,6 +334,7 @@ def _digest(notes: Sequence[NoteToFormat]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for note in notes:
         text = note.text.encode(errors="surrogatepass")
-        digest.update(f"{note.category}\0{note.held_out}\0{len(text)}\0".encode())
+        head = f"{note.category}\0{note.held_out}\0{note.patient}\0{len(text)}\0"
+        digest.update(head.encode())
         digest.update(text)
     return digest.hexdigest()

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from data_prep.formatting import formatter as pretraining_text
+from data_prep.formatting import patients
 from data_prep.formatting import statistics as text_statistics
 from data_prep.formatting.formatter import Document, NoteFormatter, NoteToFormat
 from data_prep.formatting.statistics import TextStatistics
@@ -77,7 +78,8 @@ def test_statistics_add_up_whatever_the_batches() -> None:
     notes = []
     for _ in range(60):
         sections = [f"Header {rng.randrange(9)}: {rng.randrange(20)} x" for _ in range(5)]
-        notes.append((rng.choice("AB"), rng.random() < 0.3, sections, [[s] for s in sections]))
+        note = (rng.choice("AB"), rng.random() < 0.3, sections, [[s] for s in sections])
+        notes.append((*note, rng.randrange(40)))
 
     def count(batch_size: int) -> TextStatistics:
         whole = TextStatistics()
@@ -97,19 +99,34 @@ def test_statistics_add_up_whatever_the_batches() -> None:
     assert one.lengths == many.lengths
     assert one.common_headers() == many.common_headers()
     assert many.dropped == {"A": {"reason": 9}}
-    seen = [section for *_, sections, _ in notes for section in sections]
+    assert 1 < len(one.common_headers()) < 9
+    seen = [section for *_, sections, _, _ in notes for section in sections]
     share = (len(seen) - len(set(seen))) / len(seen)
     assert one.repeated_section_share() == many.repeated_section_share() == share
 
 
-def test_only_headers_of_many_notes_are_given_out() -> None:
+def test_only_headers_of_many_patients_are_given_out() -> None:
     statistics = TextStatistics()
-    for number in range(20):
+    for number in range(60):
         sections = ["Allergies: none", "Allergies: again", f"Name {number}: x", "no header"]
-        if number:
+        if number % 20:
             sections.append("Nineteen: x")
-        statistics.add_note("A", False, sections, [[s] for s in sections])
+        if number >= 40:
+            sections.append("Nobody: x")
+        patient = number % 20 + 1 if number < 40 else patients.UNKNOWN
+        statistics.add_note("A", False, sections, [[s] for s in sections], patient)
     assert statistics.common_headers() == [("Allergies", 20)]
+
+
+def test_patients_are_counted_whatever_the_order() -> None:
+    hashes = [patients.patient_hash(str(number)) for number in range(5000)]
+    whole, parts = patients.Patients(64, hashes), patients.Patients(64)
+    for start in range(0, 5000, 37):
+        parts.update(patients.Patients(64, reversed(hashes[start : start + 37])).hashes() * 2)
+    assert whole.hashes() == parts.hashes() == sorted(hashes)[:64]
+    assert whole.count() == parts.count()
+    assert 4000 < whole.count() < 6000
+    assert patients.Patients(64, [*hashes[:63], *hashes[:63], patients.UNKNOWN]).count() == 63
 
 
 def test_repeated_share_is_sampled_when_sections_are_many(monkeypatch) -> None:
@@ -118,7 +135,7 @@ def test_repeated_share_is_sampled_when_sections_are_many(monkeypatch) -> None:
     for batch in range(20):
         part = TextStatistics()
         sections = [f"section {batch * 200 + i}" for i in range(200)] * 2
-        part.add_note("A", False, sections, [[s] for s in sections])
+        part.add_note("A", False, sections, [[s] for s in sections], 1)
         whole.add(part)
     assert len(whole._sections) <= 500
     assert whole.repeated_section_share() == 0.5

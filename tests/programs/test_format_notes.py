@@ -12,6 +12,7 @@ import pytest
 from data_prep.formatting.formatter import file_stem, shard_key
 from data_prep.formatting.selection import is_held_out
 from tests.format_notes_program import (
+    PLANTED,
     RULES,
     SPACY_MODEL,
     documents,
@@ -211,3 +212,44 @@ def test_duplicates(tmp_path: Path, capfd, how: str, kept: int) -> None:
     category = json.loads((tmp_path / "o" / "manifest.json").read_text())["categories"]["A"]
     assert category["notes"] == kept
     assert category["dropped"].get("duplicate", 0) == 6 - kept
+
+
+def test_only_what_many_patients_share_is_on_the_page(tmp_path: Path, capfd) -> None:
+    def note(patient: object, number: int) -> tuple:
+        text = f"Reason for visit:\nVisit {number}.\n\n{PLANTED} Junior:\nDaughter {number}."
+        return (patient, "ECG", "", text)
+
+    shown = []
+    for name, subjects in (
+        ("one patient", [7] * 25), ("many", range(25)), ("nobody known", [""] * 25),
+    ):  # fmt: skip
+        notes = [note(subject, number) for number, subject in enumerate(subjects)]
+        source = write_notes(tmp_path / f"{name}.csv", notes)
+        out = tmp_path / name
+        assert run(capfd, input_file=source, output_dir=out, category="ecg", **RULES)[0] == 0
+        shown.append("Reason for visit" in (out / "data_report.html").read_text())
+        assert (out / "ecg.txt").read_text().count(PLANTED) == 25
+        assert (PLANTED in (out / "data_report.html").read_text()) == shown[-1]
+        assert PLANTED not in (out / "manifest.json").read_text()
+    assert shown == [False, True, False]
+
+
+def test_a_column_of_words_names_nothing(tmp_path: Path, capfd) -> None:
+    notes = [(n, f"{PLANTED} {n}" if n % 2 else "ECG", "", f"Note {n}.") for n in range(40)]
+    source = write_notes(tmp_path / "n.csv", notes)
+    out = tmp_path / "out"
+    status, said, err = run(capfd, input_file=source, output_dir=out, category="all", **RULES)
+    assert status == 0
+    assert "20 notes have 20 values" in err and len(err.splitlines()) == 1
+    assert [path.name for path in out.glob("*.txt")] == ["ecg.txt", "other_categories.txt"]
+    assert len(documents(out / "other_categories.txt")) == len(documents(out / "ecg.txt")) == 20
+    counted = json.loads((out / "manifest.json").read_text())["categories"]
+    assert {name: counts["rows"] for name, counts in counted.items()} == {
+        "ECG": 20, "other categories": 20,
+    }  # fmt: skip
+    for name in ("manifest.json", "data_report.html"):
+        assert PLANTED not in (out / name).read_text()
+    assert PLANTED not in said + err
+    status, said, err = run(capfd, input_file=source, output_dir=tmp_path, category="EC", **RULES)
+    assert status == 1
+    assert "found 'ECG' and 20 others" in err and PLANTED not in err

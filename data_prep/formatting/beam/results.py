@@ -36,7 +36,7 @@ class SurveyedFile(NamedTuple):
       path: where it is.
       size_bytes: as stored.
       sha256: of its bytes.
-      found: category, rows, usable rows; see `Survey.found`.
+      found: category, rows, usable rows, patients; see `Survey.found`.
       pieces: a file that says where it can be cut, see `pieces_of`.
       bad_header: why it cannot be read at all.
       bad_row: why it cannot be used.
@@ -46,7 +46,7 @@ class SurveyedFile(NamedTuple):
     path: str
     size_bytes: int
     sha256: str
-    found: list[tuple[str, int, int]]
+    found: list[tuple[str, int, int, list[int]]]
     pieces: str
     bad_header: str | None
     bad_row: str | None

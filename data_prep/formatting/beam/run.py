@@ -96,7 +96,7 @@ def format_notes(
             settings.require_free_names(
                 output_dir, categories, lambda name: folder.size(name) is not None
             )
-        total = sum(survey.usable[name] for name in categories)
+        total = sum(map(survey.usable_of, categories))
         _log.info("%d notes of %s to format", total, describe_categories(settings.category))
         launcher.run(
             "data_prep.formatting.beam.format_steps",
@@ -123,7 +123,7 @@ def format_notes(
                 Path(here),
                 settings=described,
                 selection=selection,
-                rows=survey.rows,
+                rows={name: survey.rows_of(name) for name in categories},
                 statistics=written.statistics,
                 files=outputs,
             )
