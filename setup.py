@@ -14,6 +14,7 @@ assert _VERSION is not None, "bert_clinical/__init__.py names no version"
 _PROGRAMS = {
     "format_notes": "data_prep",
     "sample_notes": "data_prep",
+    "plant_canaries": "data_prep",
     "create_vocab": "bert_clinical",
     "create_pretraining_data": "bert_clinical",
     "run_pretraining": "bert_clinical",

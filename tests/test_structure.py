@@ -46,15 +46,16 @@ MAY_IMPORT = {
     "bert_clinical.modeling": {"nn"},
     "bert_clinical.optimization": {"nn"},
     "bert_clinical.tokenization": set(),
-    "data_prep.formatting": {"sentences", "notes", "beam", "common", "sectioning"},
+    "data_prep.formatting": {"sentences", "notes", "canaries", "beam", "common", "sectioning"},
     "data_prep.sentences": {"common"},
     "data_prep.notes": {"common"},
     "data_prep.synthetic": {"common"},
+    "data_prep.canaries": {"common"},
     "data_prep.beam": {"common"},
     "data_prep.common": set(),
     "data_prep.sectioning": set(),
 }  # fmt: skip
-FROM_DATA_PREP = {"common", "beam", "notes"}
+FROM_DATA_PREP = {"common", "beam", "notes", "canaries"}
 """What bert_clinical may use of data_prep."""
 
 WITHOUT_TENSORFLOW = ("bert_clinical.instances", "bert_clinical.wordpieces", "data_prep")

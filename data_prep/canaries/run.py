@@ -1,0 +1,105 @@
+"""Plants canaries in a text, as `plant_canaries` does."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from data_prep.canaries import record
+from data_prep.canaries.canary import PROGRAM, CanarySettings, draw_canaries, write_canaries
+from data_prep.canaries.planting import count_documents, plan, planted
+from data_prep.common import atomic_files
+from data_prep.common.atomic_files import PartialFile
+from data_prep.common.errors import UserError
+from data_prep.common.progress import Progress
+
+_log = logging.getLogger(__name__)
+
+
+def plant_canaries(
+    *, input_file: Path, output_file: Path, canaries_file: Path, settings: CanarySettings
+) -> None:
+    """Writes a text with canaries, the file that knows them, and the manifest that says so.
+
+    Memory holds a document at a time.
+
+    Args:
+      input_file: pretraining text: a sentence a line, a blank line between documents.
+      output_file: the same text with the canaries.
+      canaries_file: what an audit needs; only its owner can read it.
+      settings: which canaries.
+
+    Raises:
+      UserError: there are too few documents, or a file is in the way.
+    """
+    _require_distinct(input_file, output_file, canaries_file)
+    canaries = draw_canaries(settings)
+    with input_file.open("rb") as lines:
+        documents = count_documents(lines)
+    if not documents:
+        raise UserError(
+            f"{input_file}: found no text; expected a sentence a line and a blank line between "
+            "documents"
+        )
+    places = plan(canaries.canaries, {output_file.name: documents}, settings.random_seed)
+    manifest = _manifest(input_file, output_file, settings)
+    size = input_file.stat().st_size
+    with (
+        PartialFile(output_file) as output,
+        Progress("plant_canaries", "bytes", total=size) as progress,
+    ):
+        with input_file.open("rb") as lines, atomic_files.naming(output_file):
+            for line in planted(lines, places[output_file.name]):
+                output.stream.write(line)
+                progress.advance(len(line))
+        output.finish()
+        write_canaries(canaries_file, canaries)
+        # Before the text, so that no text with canaries ever stands without the word of it.
+        summaries = {output_file.name: canaries.summary()}
+        atomic_files.write_json(
+            output_file.parent / record.MANIFEST_NAME, record.with_canaries(manifest, summaries)
+        )
+        output.commit()
+    summary = canaries.summary()
+    _log.info(
+        "%s: %d sentences planted in %d documents; %s alone knows them: keep it as you keep the "
+        "notes, and give it to audit_memorization",
+        output_file, summary["planted_sentences"], documents, canaries_file,
+    )  # fmt: skip
+
+
+def _require_distinct(input_file: Path, output_file: Path, canaries_file: Path) -> None:
+    outputs = {"output_file": output_file, "canaries_file": canaries_file}
+    manifest = output_file.parent / record.MANIFEST_NAME
+    taken = {input_file.resolve(): "--input_file", manifest.resolve(): "the manifest"}
+    for name, path in outputs.items():
+        if path.is_dir():
+            raise UserError(f"--{name}: {path} is a folder; the name of a file was expected")
+        if path.resolve() in taken:
+            raise UserError(f"--{name}: {path} is {taken[path.resolve()]} too; choose another")
+        taken[path.resolve()] = f"--{name}"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(
+                f"--{name}: {error.filename} is a file; a folder was expected"
+            ) from None
+
+
+def _manifest(input_file: Path, output_file: Path, settings: CanarySettings) -> dict[str, object]:
+    """Returns the manifest of the output's folder, or that of the input's, which it goes on."""
+    there = record.read_manifest(output_file.parent)
+    if there:
+        return there
+    source = record.read_manifest(input_file.parent)
+    return {
+        **source,
+        "program": PROGRAM,
+        "planted_in": {
+            "name": input_file.name,
+            "sha256": atomic_files.sha256_of_file(input_file),
+            "flags": asdict(settings),
+        },
+        "outputs": [],
+    }

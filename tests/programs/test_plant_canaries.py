@@ -1,0 +1,107 @@
+"""`plant_canaries` as its user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data_prep.canaries import record
+from data_prep.canaries.canary import read_canaries
+from tests.running import assert_one_line_error, assert_success, run_here, run_program
+
+MODULE = "data_prep.plant_canaries"
+SMALL = {"num_canaries": 2, "repetitions": "0,1,4"}
+
+
+def text_file(folder: Path, documents: int = 20) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "text.txt"
+    path.write_text("".join(f"Quixzandorph {n}.\nStable.\n\n" for n in range(documents)))
+    return path
+
+
+def plant(capsys: pytest.CaptureFixture[str], source: Path, folder: Path, **flags):
+    return run_here(
+        capsys, MODULE,
+        **{"input_file": source, "output_file": folder / "planted.txt",
+           "canaries_file": folder / "canaries.json", **SMALL, **flags},
+    )  # fmt: skip
+
+
+def test_text_file_and_manifest_agree_and_nobody_else_knows(tmp_path: Path, capsys) -> None:
+    source = text_file(tmp_path / "in")
+    (tmp_path / "in" / "manifest.json").write_text(
+        json.dumps({"program": "data_prep.format_notes", "counts": {"notes": 20}})
+    )
+    flags = {"output_file": tmp_path / "out" / "a.txt", "canaries_file": tmp_path / "c.json"}
+    result = run_program(MODULE, input_file=source, **flags, **SMALL)
+    assert_success(result)
+    assert not result.stderr
+    canaries = read_canaries(tmp_path / "c.json").canaries
+    got = (tmp_path / "out" / "a.txt").read_text().split("\n")
+    for canary in canaries:
+        assert got.count(canary.text) == canary.repetitions
+    assert (tmp_path / "c.json").stat().st_mode & 0o777 == 0o600
+
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "manifest.json"]
+    said = record.of_text(str(tmp_path / "out" / "a.txt"))
+    assert said == {"planted_sentences": 10, "canaries": {"0": 2, "1": 2, "4": 2}}
+    manifest = (tmp_path / "out" / "manifest.json").read_text()
+    assert json.loads(manifest)["counts"] == {"notes": 20}
+    assert record.of_text(str(source)) is None
+    for said_somewhere in (result.stdout, manifest):
+        assert "Quixzandorph" not in said_somewhere
+        for canary in canaries:
+            assert canary.text not in said_somewhere
+            assert " ".join(canary.secret) not in said_somewhere
+
+
+def test_the_manifest_of_the_folder_is_kept(tmp_path: Path, capsys) -> None:
+    source = text_file(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"program": "p", "outputs": [1]}))
+    assert_success(plant(capsys, source, tmp_path))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["program"] == "p" and manifest["outputs"] == [1]
+    assert set(manifest["canaries"]) == {"planted.txt"}
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, capsys) -> None:
+    source = text_file(tmp_path / "in")
+    made = []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        assert_success(plant(capsys, source, tmp_path / name, random_seed=seed))
+        made.append([(tmp_path / name / f).read_bytes() for f in ("planted.txt", "canaries.json")])
+    assert made[0] == made[1]
+    assert made[0][0] != made[2][0]
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys) -> None:
+    source = text_file(tmp_path / "in")
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n \n")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "manifest.json").write_text("{")
+    for flags, status, fragments in (
+        ({"input_file": tmp_path / "none.txt"}, 1, ["--input_file", "none.txt"]),
+        ({"input_file": empty}, 1, ["empty.txt", "found no text"]),
+        ({"output_file": source}, 1, ["--output_file", "is --input_file too"]),
+        ({"canaries_file": source}, 1, ["--canaries_file", "is --input_file too"]),
+        ({"canaries_file": tmp_path / "out" / "planted.txt"}, 1, ["is --output_file too"]),
+        ({"output_file": tmp_path / "out" / "manifest.json"}, 1, ["is the manifest too"]),
+        ({"output_file": tmp_path}, 1, ["is a folder"]),
+        ({"output_file": source / "x.txt"}, 1, ["is a file; a folder was expected"]),
+        ({"output_file": damaged / "x.txt"}, 1, ["manifest.json", "broken JSON"]),
+        ({"repetitions": "1,21"}, 1, ["21 documents", "has 20"]),
+        ({"repetitions": "x"}, 2, ["--repetitions"]),
+        ({"num_canaries": 0}, 2, ["num_canaries"]),
+        ({"num_canaries": 999}, 2, ["--num_canaries=999"]),
+    ):
+        result = plant(capsys, source, tmp_path / "out", **flags)
+        assert_one_line_error(result, status, *fragments)
+        assert "Quixzandorph" not in result.stdout + result.stderr
+        assert not (tmp_path / "out" / "planted.txt").exists()
+    required = run_here(capsys, MODULE, input_file=source)
+    assert_one_line_error(required, 2, "--output_file and --canaries_file are missing")
