@@ -23,6 +23,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from data_prep.common import output_mode
 from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -183,7 +184,8 @@ def unique_name(path: Path, suffix: str) -> Path:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Moves a file or folder to a name in the same folder, for good."""
+    """Moves a file or folder to a name in the same folder, for good; what is there has its mode."""
+    output_mode.keep(target, source)
     source.replace(target)
     sync(target.parent)
 

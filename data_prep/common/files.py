@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from data_prep.common import output_mode
 from data_prep.common.errors import UsageError, UserError
 from data_prep.common.paths import expand_patterns, open_local
 
@@ -167,7 +168,12 @@ def write(path: str, data: bytes) -> None:
 def replace(source: str, destination: str) -> None:
     """Moves a file to a name, whatever had it before."""
     if not is_remote(destination):
-        Path(source).replace(destination)
+        made, existing = Path(source), Path(destination)
+        with contextlib.suppress(PermissionError):
+            # Of a worker that is another user on this machine; its own umask decides.
+            output_mode.set_mode(made, output_mode.of_new_file())
+            output_mode.keep(existing, made)
+        made.replace(existing)
         folder = os.open(Path(destination).parent, os.O_RDONLY)
         try:
             os.fsync(folder)

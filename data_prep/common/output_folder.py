@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.common import atomic_files
+from data_prep.common import atomic_files, output_mode
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
 
@@ -84,7 +84,9 @@ def complete_folder(path: Path, program: str, record: dict[str, Any]) -> Iterato
         files = sorted(entry.name for entry in partial.iterdir())
         text = json.dumps({"program": program, **record, "files": files}, indent=2)
         (partial / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
+        output_mode.keep(path, partial)
         for entry in partial.rglob("*"):
+            output_mode.keep(path / entry.relative_to(partial), entry)
             atomic_files.sync(entry)
         atomic_files.sync(partial)
         try:

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from absl import flags
 
+from data_prep.common import output_mode
 from data_prep.common.errors import (
     EXIT_DATA_ERROR,
     EXIT_INTERRUPTED,
@@ -117,8 +118,8 @@ class ProgramFlags(flags.FlagValues):
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns every flag's value by name, help left out; for manifests and sidecars."""
-        return {name: self[name].value for name in self if name != "help"}
+        """Returns the value of every flag that decides what is made, by name; for records."""
+        return {name: self[name].value for name in self if name not in ("help", output_mode.NAME)}
 
 
 def run(
@@ -163,6 +164,7 @@ def run_to_exit_status(
     arguments = list(sys.argv[1:] if argv is None else argv)
     values = ProgramFlags()
     define_flags(values)
+    output_mode.define(values)
     if "help" not in values:
         flags.DEFINE_boolean("help", False, "Print this page.", flag_values=values)
     _set_up_output()
@@ -174,7 +176,8 @@ def run_to_exit_status(
             print(f"bert-clinical {importlib.metadata.version('bert-clinical')}")  # noqa: T201
             return 0
         values.parse(name, arguments)
-        status = main(values)
+        with output_mode.made_with(values[output_mode.NAME].value):
+            status = main(values)
         return 0 if status is None else status
     except flags.Error as error:
         return _fail(name, _usage_message(error, arguments), EXIT_USAGE_ERROR)
