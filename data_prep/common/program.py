@@ -24,11 +24,10 @@ from typing import Any, NoReturn
 
 from absl import flags
 
-from data_prep.common import output_mode
+from data_prep.common import output_mode, usage
 from data_prep.common.errors import (
     EXIT_DATA_ERROR,
     EXIT_INTERRUPTED,
-    EXIT_USAGE_ERROR,
     Terminated,
     UsageError,
     UserError,
@@ -68,19 +67,18 @@ class ProgramFlags(flags.FlagValues):
           arguments: what follows it.
 
         Raises:
-          UsageError: an argument belongs to no flag, or a flag that is needed is missing.
-          flags.Error: a flag is unknown or its value is none that it can have.
+          UsageError: a flag is unknown or has a value that it cannot have, an argument belongs to
+            no flag, or a flag that is needed is missing.
         """
-        stray = self([name, *arguments])[1:]
+        try:
+            stray = self([name, *arguments])[1:]
+        except (flags.Error, ValueError) as error:
+            raise UsageError(usage.message(error, self, arguments)) from None
         if stray:
-            where = (
-                f"at place {arguments.index(stray[0]) + 1}"
-                if stray[0] in arguments
-                else "a line of --flagfile"
-            )
             raise UsageError(
-                f"found {len(stray)} argument(s) that belong to no flag, the first {where}; every "
-                "value is given as --flag=value"
+                f"found {len(stray)} argument(s) that belong to no flag, the first "
+                f"{usage.place_of(stray[0], arguments)}; every value is given as --flag=value, in "
+                "quotes if it holds blanks"
             )
         missing = [f"--{name}" for name in self.__dict__["_required"] if self[name].value is None]
         if missing:
@@ -179,8 +177,6 @@ def run_to_exit_status(
         with output_mode.made_with(values[output_mode.NAME].value):
             status = main(values)
         return 0 if status is None else status
-    except flags.Error as error:
-        return _fail(name, _usage_message(error, arguments), EXIT_USAGE_ERROR)
     except UserError as error:
         return _fail(name, str(error), error.exit_status)
     except KeyboardInterrupt:
@@ -198,16 +194,6 @@ def run_to_exit_status(
         return _fail(name, os_error_message(error), EXIT_DATA_ERROR)
     except Exception as error:  # noqa: BLE001
         return _fail(name, internal_error_message(error), EXIT_DATA_ERROR)
-
-
-def _usage_message(error: flags.Error, arguments: Sequence[str]) -> str:
-    # A file named by mistake may be one of notes, and absl quotes the line.
-    if any(argument.lstrip("-").startswith("flagfile") for argument in arguments):
-        return (
-            "a line of --flagfile names no flag of this program, or a value that its flag cannot "
-            "have; expected --flag=value on each line; --help lists the flags"
-        )
-    return f"{error}; --help lists the flags"
 
 
 class _Handler(logging.StreamHandler):

@@ -29,6 +29,7 @@ def define_flags(values: program.ProgramFlags) -> None:
     flags.DEFINE_string("output_file", "out", "Where to.", flag_values=values)
     values.section("Ours")
     flags.DEFINE_bool("quick", False, "Whether to hurry.", flag_values=values)
+    flags.DEFINE_enum("kind", "red", ["red", "blue"], "Which.", flag_values=values)
     values.require("input_file", "output_file")
 
 
@@ -50,22 +51,39 @@ def test_success_is_zero_and_main_sees_the_flags() -> None:
         seen.update(values.as_dict())
 
     assert run(main, "--input_file=a", "--count=5", "--quick") == 0
-    assert seen == {"input_file": "a", "output_file": "out", "count": 5, "quick": True}
+    assert seen == {
+        "input_file": "a",
+        "output_file": "out",
+        "count": 5,
+        "quick": True,
+        "kind": "red",
+    }
 
 
 @pytest.mark.parametrize(
     ("argv", "fragment"),
     [
-        (["--input_file=a", "--cuont=5"], "cuont"),
-        (["--input_file=a", "--count=many"], "count"),
-        (["--input_file=a", "--count=0"], "count"),
+        (
+            ["--input_file=a", "--cuont=5"],
+            "--cuont at place 2 is no flag of this program; did",
+        ),
+        (["--input_file=a", "--noqick"], "did you mean --noquick?"),
+        (["--input_file=a", "--no_such_flag=5"], "--no_such_flag at place 2 is no flag"),
+        (["--input_file=The", f"-{PLANTED}", "was"], "what stands at place 2 is no flag"),
+        (["--input_file=The", f"--{PLANTED}=x"], "what stands at place 2 is no flag"),
+        (["--input_file=a", f"--count={PLANTED}"], "--count: expected a positive integer, found"),
+        (["--input_file=a", "--count=0"], "--count: expected a positive integer, found"),
+        (["--input_file=a", "--count"], "--count: expected a positive integer, found none"),
+        (["--input_file=a", f"--kind={PLANTED}"], "--kind: expected one of red, blue, found"),
+        (["--input_file=a", f"--quick={PLANTED}"], "--quick: expected true or false, found"),
+        (["--input_file=a", f"--noquick={PLANTED}"], "--quick: expected true or false, found"),
+        ([f"--flagfile=/no/{PLANTED[:0]}where"], "--flagfile: the file cannot be opened"),
         ([], "error: --input_file is missing;"),
         (["--output_file="], "--input_file is missing"),
         (
             ["--input_file=a", PLANTED],
             "1 argument(s) that belong to no flag, the first at place 2;",
         ),
-        (["--input_file=a", "--quick=perhaps"], "quick"),
     ],
 )
 def test_command_line_mistakes_are_one_line_and_two(argv, fragment, capsys) -> None:
@@ -92,9 +110,13 @@ def test_all_missing_flags_are_one_line(capsys) -> None:
     assert "error: --a and --c are missing;" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("line", [f"--{PLANTED}", f"--count={PLANTED}", f"The {PLANTED} was fine"])
+@pytest.mark.parametrize(
+    "line",
+    [f"--{PLANTED}", f"--count={PLANTED}", f"The {PLANTED} was fine", f"- {PLANTED}",
+     f"\xff{PLANTED}", f"--noquick={PLANTED}", f"--{PLANTED}_{PLANTED}=1", f"--flagfile={PLANTED}"],
+)  # fmt: skip
 def test_notes_named_as_a_file_of_flags_are_not_shown(line, tmp_path: Path, capsys) -> None:
-    (tmp_path / "notes.txt").write_text(f"{line}\n")
+    (tmp_path / "notes.txt").write_text(f"{line}\n", encoding="latin-1")
     argv = ["--input_file=a", f"--flagfile={tmp_path / 'notes.txt'}"]
     assert run(raising(AssertionError()), *argv) == 2
     shown = capsys.readouterr()
