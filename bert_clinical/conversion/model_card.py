@@ -14,7 +14,8 @@ from typing import Any
 
 from bert_clinical.conversion.convert import WrittenModel
 from bert_clinical.weights.checkpoint import checkpoint_step
-from bert_clinical.weights.provenance import RUN_FILE, as_object, data_sidecars
+from bert_clinical.weights.provenance import RUN_FILE, as_object, canaries_in, data_sidecars
+from data_prep.canaries import record as canary_record
 
 _HYPERPARAMETERS = (
     "max_seq_length",
@@ -91,7 +92,7 @@ def compose(written: WrittenModel) -> str:
         *_table("Training", [*_known(settings, _HYPERPARAMETERS), *_last_step(run, step)]),
         *_table("Evaluation", _evaluation(source / "eval_results.txt", step)),
         *_table("Examples", _example_rows(sidecars)),
-        *_table("Notes", _note_rows(_manifests(sidecars))),
+        *_table("Notes", [*_note_rows(_manifests(sidecars)), *_canary_row(sidecars)]),
         *_table("Made with", _versions(run)),
         "## Who may have it",
         "",
@@ -193,6 +194,11 @@ def _note_rows(manifests: list[dict[str, Any]]) -> list[tuple[str, str]]:
     rows += [("Categories", str(len(categories)))] if categories else []
     settings = as_object(manifests[0].get("flags")) if manifests else {}
     return rows + _known(settings, ("section_rules", "sentence_splitter", "spacy_model"))
+
+
+def _canary_row(sidecars: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    said = canaries_in(sidecars).get(canary_record.KEY)
+    return [("Canaries", canary_record.line(said))] if said else []
 
 
 def _versions(run: Mapping[str, Any]) -> list[tuple[str, str]]:

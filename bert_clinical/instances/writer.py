@@ -22,6 +22,7 @@ from bert_clinical.tfrecords.schema import instance_width
 from bert_clinical.tfrecords.sidecars import write_sidecar
 from bert_clinical.tokenization import UNK, FullTokenizer
 from bert_clinical.wordpieces.line_encoder import LineEncoder
+from data_prep.canaries import record as canary_record
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 from data_prep.common.progress import Progress
@@ -171,6 +172,7 @@ class ExampleWriter:
     ) -> dict[str, Any]:
         wordpieces = len(corpus.token_ids)
         unknown = _count(corpus.token_ids, self._tokenizer.vocab[UNK])
+        canaries = canary_record.of_texts(input_names)
         return {
             "bert_clinical_version": bert_clinical.__version__,
             **self.signature,
@@ -179,6 +181,7 @@ class ExampleWriter:
                 for name, digest in zip(input_names, corpus.sha256, strict=True)
             ],
             "outputs": list(outputs),
+            **({canary_record.KEY: canaries} if canaries else {}),
             "counts": {
                 "documents": corpus.documents,
                 "sentences": corpus.sentences,
@@ -240,6 +243,7 @@ def signature(
 def summary(description: Mapping[str, Any]) -> list[str]:
     """Returns what a sidecar counts, as lines to read."""
     counts, shares = description["counts"], description["shares"]
+    canaries = description.get(canary_record.KEY)
     return [
         f"{counts['documents']:,} documents, {counts['sentences']:,} sentences, "
         f"{counts['words']:,} words, {counts['wordpieces']:,} WordPieces "
@@ -248,6 +252,7 @@ def summary(description: Mapping[str, Any]) -> list[str]:
         f"{counts['instances']:,} instances, {100 * shares['truncated_pairs']:.1f}% of the pairs "
         f"truncated, {100 * shares['padding']:.1f}% padding, "
         f"{counts['masked_wordpieces']:,} WordPieces masked",
+        *([f"canaries: {canary_record.line(canaries)}"] if canaries else []),
     ]
 
 

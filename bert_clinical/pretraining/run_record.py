@@ -18,6 +18,7 @@ from bert_clinical.pretraining.evaluation import RESULTS
 from bert_clinical.pretraining.loop import TrainingResult
 from bert_clinical.pretraining.memory_plan import plan_memory
 from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.weights.provenance import canaries_in
 from data_prep.common import atomic_files
 
 _log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ def write(
             "flags": dict(flags),
             "bert_config": config.to_dict(),
             "data": dict(sidecars),
+            **canaries_in(sidecars.values()),
             **record,
         },
     )

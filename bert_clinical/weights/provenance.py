@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from data_prep.canaries import record as canary_record
 from data_prep.common.atomic_files import sha256_of_file
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
@@ -41,6 +43,18 @@ def data_sidecars(run: Mapping[str, Any], *, training_only: bool = False) -> lis
         if isinstance(sidecar, dict) and (trained_on or not training_only):
             found.append(sidecar)
     return found
+
+
+def canaries_in(sidecars: Iterable[Any]) -> dict[str, Any]:
+    """Returns what a record says where examples were made of texts with canaries, else nothing.
+
+    Args:
+      sidecars: of the examples' files.
+    """
+    # The outputs of one run share a description, which counts the texts of all of them.
+    distinct = {json.dumps(s, sort_keys=True): s for s in sidecars if isinstance(s, dict)}
+    found = canary_record.combined(s.get(canary_record.KEY) for s in distinct.values())
+    return {canary_record.KEY: found} if found else {}
 
 
 def recorded_gelu(folder: Path) -> tuple[str, Path] | None:

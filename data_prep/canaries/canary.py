@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -102,13 +103,18 @@ class Canaries:
     draws: Mapping[str, tuple[tuple[str, ...], ...]]
     canaries: tuple[Canary, ...]
 
-    def summary(self) -> dict[str, Any]:
-        """Returns what others may know: numbers alone."""
+    @property
+    def name(self) -> str:
+        """What these canaries are known again by; follows from their texts and tells none."""
+        digest = hashlib.sha256()
+        for canary in self.canaries:
+            digest.update(f"{canary.repetitions}\0{canary.text}\0".encode())
+        return digest.hexdigest()[:16]
+
+    def counts(self) -> dict[str, int]:
+        """Returns repetition count, as JSON has it, → canaries."""
         counts = Counter(canary.repetitions for canary in self.canaries)
-        return {
-            "planted_sentences": sum(repetitions * n for repetitions, n in counts.items()),
-            "canaries": {str(repetitions): counts[repetitions] for repetitions in sorted(counts)},
-        }
+        return {str(repetitions): counts[repetitions] for repetitions in sorted(counts)}
 
 
 def draw_canaries(settings: CanarySettings) -> Canaries:

@@ -53,6 +53,11 @@ def plan(canaries: Iterable[Canary], documents: Mapping[str, int], seed: int) ->
     return dict(plans)
 
 
+def sentences_of(plan: Plan) -> int:
+    """Returns how many sentences a file gets."""
+    return sum(map(len, plan.values()))
+
+
 def _document(number: int, names: Sequence[str], documents: Mapping[str, int]) -> tuple[str, int]:
     """Returns the file of a document, and its number there."""
     for name in names:

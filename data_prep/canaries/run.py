@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep.canaries import record
 from data_prep.canaries.canary import PROGRAM, CanarySettings, draw_canaries, write_canaries
-from data_prep.canaries.planting import count_documents, plan, planted
+from data_prep.canaries.planting import count_documents, plan, planted, sentences_of
 from data_prep.common import atomic_files
 from data_prep.common.atomic_files import PartialFile
 from data_prep.common.errors import UserError
@@ -56,16 +56,16 @@ def plant_canaries(
         output.finish()
         write_canaries(canaries_file, canaries)
         # Before the text, so that no text with canaries ever stands without the word of it.
-        summaries = {output_file.name: canaries.summary()}
+        sentences = sentences_of(places[output_file.name])
+        summaries = {output_file.name: record.summary(canaries, sentences)}
         atomic_files.write_json(
             output_file.parent / record.MANIFEST_NAME, record.with_canaries(manifest, summaries)
         )
         output.commit()
-    summary = canaries.summary()
     _log.info(
-        "%s: %d sentences planted in %d documents; %s alone knows them: keep it as you keep the "
-        "notes, and give it to audit_memorization",
-        output_file, summary["planted_sentences"], documents, canaries_file,
+        "%s: %d sentences planted in a text of %d documents; %s alone knows them: keep it as you "
+        "keep the notes, and give it to audit_memorization",
+        output_file, sentences, documents, canaries_file,
     )  # fmt: skip
 
 

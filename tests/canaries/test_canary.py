@@ -35,10 +35,7 @@ def test_every_repetition_count_has_as_many_of_the_same_templates() -> None:
         [c.template for c in canaries.canaries if c.repetitions == count] for count in (0, 1, 4, 16)
     ]
     assert templates == [[*TEMPLATES, "extension"]] * 4
-    assert canaries.summary() == {
-        "planted_sentences": 7 * 21,
-        "canaries": {"0": 7, "1": 7, "4": 7, "16": 7},
-    }
+    assert canaries.counts() == {"0": 7, "1": 7, "4": 7, "16": 7}
 
 
 def test_no_two_canaries_share_a_secret_or_a_sentence() -> None:

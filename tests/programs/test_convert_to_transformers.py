@@ -164,7 +164,8 @@ def test_the_card_tells_of_run_and_data_and_of_no_note(tmp_path, capsys):
     }
     write(tmp_path / "manifest.json", json.dumps(manifest))
     inputs = [{"path": str(tmp_path / "discharge_summary.txt"), "sha256": "0"}]
-    description = sidecar(inputs=inputs, note=planted)
+    canaries = {"planted_sentences": 21, "sets": {"ab": {"0": 3, "1": 2, "4": 1}}}
+    description = sidecar(inputs=inputs, note=planted, canaries=canaries)
     model = run_record(
         tmp_path / "model",
         {f"/data/{planted}-{number}.tfrecord": description for number in range(3)},
@@ -191,6 +192,7 @@ def test_the_card_tells_of_run_and_data_and_of_no_note(tmp_path, capsys):
         "| Notes | 1,234 |",
         "| Words | 1,213,141 |",
         "| Categories | 2 |",
+        "| Canaries | 21 planted sentences of 3 canaries |",
         "| tensorflow, training | 2.21.9 |",
         "data use",
     ):

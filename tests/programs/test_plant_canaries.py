@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bert_clinical.tfrecords.sidecars import read_sidecar
 from data_prep.canaries import record
 from data_prep.canaries.canary import read_canaries
+from tests.golden_data import golden
 from tests.running import assert_one_line_error, assert_success, run_here, run_program
 
 MODULE = "data_prep.plant_canaries"
@@ -47,7 +49,9 @@ def test_text_file_and_manifest_agree_and_nobody_else_knows(tmp_path: Path, caps
 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "manifest.json"]
     said = record.of_text(str(tmp_path / "out" / "a.txt"))
-    assert said == {"planted_sentences": 10, "canaries": {"0": 2, "1": 2, "4": 2}}
+    (name,) = said["sets"]
+    assert said == {"planted_sentences": 10, "sets": {name: {"0": 2, "1": 2, "4": 2}}}
+    assert name == read_canaries(tmp_path / "c.json").name
     manifest = (tmp_path / "out" / "manifest.json").read_text()
     assert json.loads(manifest)["counts"] == {"notes": 20}
     assert record.of_text(str(source)) is None
@@ -105,3 +109,27 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys) -> None:
         assert not (tmp_path / "out" / "planted.txt").exists()
     required = run_here(capsys, MODULE, input_file=source)
     assert_one_line_error(required, 2, "--output_file and --canaries_file are missing")
+
+
+def test_the_examples_say_that_their_text_holds_canaries(tmp_path: Path, capsys) -> None:
+    source = text_file(tmp_path / "in")
+    assert_success(plant(capsys, source, tmp_path / "out"))
+    text, plain = tmp_path / "out" / "planted.txt", tmp_path / "out" / "plain.txt"
+    plain.write_text(source.read_text())
+    flags = {"vocab_file": golden("vocab_cased.txt"), "do_lower_case": False, "max_seq_length": 32}
+    said = record.of_text(str(text))
+    for shard, expected in ((text, said), (plain, None)):
+        made = tmp_path / "made" / f"{shard.stem}.tfrecord"
+        result = run_here(
+            capsys, "bert_clinical.create_pretraining_data", input_file=shard,
+            output_dir=made.parent, **flags,
+        )  # fmt: skip
+        assert_success(result)
+        assert read_sidecar(made).get("canaries") == expected
+        told = "canaries: 10 planted sentences of 4 canaries" in result.stdout
+        assert told == (expected is not None)
+    both = tmp_path / "both.tfrecord"
+    flags["input_file"] = f"{plain},{text}"
+    result = run_here(capsys, "bert_clinical.create_pretraining_data", output_file=both, **flags)
+    assert_success(result)
+    assert read_sidecar(both)["canaries"] == said
