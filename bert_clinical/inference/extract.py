@@ -15,7 +15,7 @@ from bert_clinical.wordpieces.inputs import Text, TextEncoder, TextWindows, Wind
 from data_prep.common.atomic_files import atomic_write
 from data_prep.common.errors import UserError
 from data_prep.common.progress import Progress
-from data_prep.notes.csv_source import BadRow, ColumnNames
+from data_prep.notes.rows import BadRow, ColumnNames
 from data_prep.notes.sources import SUFFIXES, open_file
 
 _log = logging.getLogger(__name__)

@@ -46,3 +46,17 @@ def expand_patterns(patterns: str, flag: str) -> list[Path]:
             raise UserError(f"--{flag}: no file matches {pattern}; check the path")
         found += [require_readable_file(match, flag) for match in matches]
     return found
+
+
+def make_folder(output_dir: Path) -> None:
+    """Makes the output folder if it does not exist.
+
+    Raises:
+      UserError: a file is in its way.
+    """
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(
+            f"--output_dir: {output_dir} is a file or lies below one; a folder was expected"
+        ) from None

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from data_prep import sectioning
 from data_prep.formatting.patients import UNKNOWN
 from data_prep.formatting.statistics import TextStatistics
+from data_prep.formatting.text_files import (
+    HELD_OUT_SUFFIX,
+    Document,
+    file_stem,
+    shard_key,
+    to_document,
+)
 from data_prep.sentences import splitter as sentence_splitting
-
-HELD_OUT_SUFFIX = ".held_out"
-
-_NOT_IN_FILE_NAMES = re.compile(r"[\W_]+")
 
 
 class NoteToFormat(NamedTuple):
@@ -25,20 +26,6 @@ class NoteToFormat(NamedTuple):
     held_out: bool
     text: str
     patient: int = UNKNOWN
-
-
-class Document(NamedTuple):
-    """A note as it stands in a text file.
-
-    Attributes:
-      stem: the start of the file's name.
-      shard_key: what decides to which of the stem's files it goes, see `shard_key`.
-      text: its lines, with the blank one that ends it.
-    """
-
-    stem: str
-    shard_key: int
-    text: str
 
 
 class FormattedBatch(NamedTuple):
@@ -106,31 +93,3 @@ class NoteFormatter:
             stem = file_stem(note.category) + HELD_OUT_SUFFIX * note.held_out
             documents.append(Document(stem, shard_key(note.text), to_document(lines)))
         return statistics, documents
-
-
-def to_document(lines_of_sections: Iterable[Iterable[str]]) -> str:
-    """Returns a note as it stands in the file, with the blank line that ends it."""
-    lines = [line for lines in lines_of_sections for line in lines]
-    return "\n".join([*lines, "", ""])
-
-
-def shard_key(text: str) -> int:
-    """Returns a hash of a note's text, whose remainder by the number of files chooses its file.
-
-    It follows from the text alone, so that a note goes to the same file in every run, whatever
-    stands before it and whoever formats it.
-    """
-    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
-
-
-def file_names(stem: str, num_shards: int) -> list[str]:
-    """Returns the names of the text files of one stem."""
-    if num_shards == 1 or stem.endswith(HELD_OUT_SUFFIX):
-        return [f"{stem}.txt"]
-    return [f"{stem}-{shard:05d}-of-{num_shards:05d}.txt" for shard in range(num_shards)]
-
-
-def file_stem(category: str) -> str:
-    """Returns the start of a category's file name: `Nursing/other` becomes `nursing_other`."""
-    return _NOT_IN_FILE_NAMES.sub("_", category.strip().lower())

@@ -14,9 +14,10 @@ from data_prep.common import atomic_files
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import parse_json_object
+from data_prep.common.same_run import require_same_settings
 from data_prep.formatting.selection import NoteSelection
 from data_prep.formatting.statistics import COUNTED, TextStatistics, merge_counts
-from data_prep.formatting.work_folder import TextFile, require_same_settings
+from data_prep.formatting.text_files import TextFile
 
 _log = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from data_prep.formatting.category_names import (
     looks_like_name,
     reads_like_name,
 )
-from data_prep.formatting.formatter import NoteToFormat, file_stem
+from data_prep.formatting.formatter import NoteToFormat
 from data_prep.formatting.patients import MANY_PATIENTS, Patients, patient_hash
-from data_prep.notes.csv_source import BadRow, Note
+from data_prep.formatting.text_files import file_stem
+from data_prep.notes.rows import BadRow, Note
 
 _log = logging.getLogger(__name__)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.common.errors import UserError
+from data_prep.common.settings_flags import setting
 from data_prep.formatting import manifest
-from data_prep.formatting.formatter import HELD_OUT_SUFFIX, NoteFormatter, file_names
+from data_prep.formatting.formatter import NoteFormatter
 from data_prep.formatting.selection import NoteSelection, file_stems, is_all
-from data_prep.notes.csv_source import ColumnNames
+from data_prep.formatting.text_files import HELD_OUT_SUFFIX, file_names
+from data_prep.notes.rows import ColumnNames
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,58 @@ class FormatSettings:
     """
 
     columns: ColumnNames
-    category: str
-    skip_bad_rows: bool
-    deduplicate: str
-    near_duplicate_threshold: float
-    held_out_fraction: float
-    section_rules: str
-    sentence_splitter: str
-    spacy_model: str
-    num_shards: int
+    category: str = setting(
+        "Discharge summary",
+        "Categories, comma-separated, or 'all'; compared stripped and without regard to case. "
+        "With 'all', values that do not look like names of categories (neither usual nor shared "
+        "by 20 patients) go to other_categories.txt.",
+    )
+    skip_bad_rows: bool = setting(
+        False,
+        "Count rows that cannot be read in the manifest and go on, rather than end with an error.",
+    )
+    deduplicate: str = setting(
+        "none",
+        "Leave out notes whose text equals that of an earlier one, white space and case aside "
+        "(exact), or whose words mostly do (near).",
+        choices=("none", "exact", "near"),
+    )
+    near_duplicate_threshold: float = setting(
+        0.8,
+        "For --deduplicate=near: the share of word shingles in common (Jaccard similarity) from "
+        "which on the later note is left out.",
+        minimum=0.1,
+        maximum=1.0,
+    )
+    held_out_fraction: float = setting(
+        0.0,
+        "This share of the patients goes to <category>.held_out.txt, for run_pretraining's "
+        "--eval_input_file. It is the same patients in every run.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    section_rules: str = setting(
+        "fixed",
+        "'published' gives the sections of the original program, with the text that it loses; "
+        "'fixed' loses nothing.",
+        choices=("fixed", "published"),
+    )
+    sentence_splitter: str = setting(
+        "spacy",
+        "'spacy' is the original's way with the parser of --spacy_model; 'rules' needs no model "
+        "and is many times as fast.",
+        choices=("spacy", "rules"),
+    )
+    spacy_model: str = setting(
+        "en_core_sci_md", "An installed spaCy model, or a folder that holds one."
+    )
+    num_shards: int = setting(
+        1,
+        "Write each category as N files, <category>-00000-of-0000N.txt and so on. A hash of "
+        "its text decides to which a note goes.",
+        minimum=1,
+        maximum=99999,
+    )
 
     def flags(self) -> dict[str, Any]:
         """Returns the flags as they stand in the manifest; those without effect are None."""

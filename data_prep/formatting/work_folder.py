@@ -12,7 +12,6 @@ import json
 import logging
 import re
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +19,10 @@ from typing import Any, NamedTuple
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
-from data_prep.formatting.formatter import Document, NoteToFormat, file_names
+from data_prep.common.same_run import require_same_settings
+from data_prep.formatting.formatter import NoteToFormat
 from data_prep.formatting.statistics import TextStatistics
+from data_prep.formatting.text_files import Document, TextFile, TextFiles, require_text
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ _NOTES_PER_SHARD = 256
 _CHARACTERS_PER_SHARD = 512 * 1024
 _CHARACTERS_OF_FIRST_SHARD = 32 * 1024
 _CHARACTERS_MORE_IN_NEXT_SHARD = 8 * 1024
-_BUFFERED_CHARACTERS = 32 * 1024 * 1024
 
 _SETTINGS = "settings.json"
 _ASSEMBLING = "assembling"
@@ -55,15 +55,6 @@ class WorkShard(NamedTuple):
         """How errors call it."""
         last = self.first_note + len(self.notes) - 1
         return f"work shard {self.number} (notes {self.first_note} to {last})"
-
-
-class TextFile(NamedTuple):
-    """A text file of the output, complete under its name."""
-
-    name: str
-    notes: int
-    size_bytes: int
-    sha256: str
 
 
 def cut(notes: Iterable[NoteToFormat]) -> Iterator[WorkShard]:
@@ -176,7 +167,7 @@ class WorkFolder:
           The files that stand there now, by name, and the counts of the whole.
         """
         statistics = TextStatistics()
-        with _TextFiles(self.path / _TEXT, self._output_dir) as files:
+        with TextFiles(self.path / _TEXT, self._output_dir) as files:
             for number in sorted(self._done):
                 with self._done[number].open(encoding="utf-8", newline="\n") as lines:
                     statistics.add(TextStatistics.from_json(json.loads(next(lines))))
@@ -203,123 +194,6 @@ def remove_unfinished(output_dir: Path) -> None:
     (path / _SETTINGS).unlink(missing_ok=True)
     atomic_files.sync(path)
     shutil.rmtree(path)
-
-
-class _TextFiles:
-    """Text files that grow side by side, however many, with one of them open at a time.
-
-    Args:
-      unfinished: a folder for them until they are complete, in the same file system.
-      finished: the folder in which they appear then.
-    """
-
-    def __init__(self, unfinished: Path, finished: Path) -> None:
-        self._unfinished = unfinished
-        self._finished = finished
-        self._names: dict[str, list[str]] = {}
-        self._pending: dict[str, list[str]] = {}
-        self._pending_characters = 0
-        self._notes: Counter[str] = Counter()
-        self._hashes: dict[str, Any] = {}
-        self._sizes: Counter[str] = Counter()
-
-    def add(self, document: Document, num_shards: int) -> None:
-        stem = document.stem
-        if stem not in self._names:
-            self._names[stem] = file_names(stem, num_shards)
-            self._pending.update((name, []) for name in self._names[stem])
-        names = self._names[stem]
-        name = names[document.shard_key % len(names)]
-        self._notes[name] += 1
-        self._pending[name].append(document.text)
-        self._pending_characters += len(document.text)
-        if self._pending_characters >= _BUFFERED_CHARACTERS:
-            self._flush()
-
-    def _flush(self) -> None:
-        for name, documents in self._pending.items():
-            content = "".join(documents).encode()
-            path = self._unfinished / name
-            with atomic_files.naming(path), path.open("ab") as stream:
-                stream.write(content)
-            self._hashes.setdefault(name, hashlib.sha256()).update(content)
-            self._sizes[name] += len(content)
-            documents.clear()
-        self._pending_characters = 0
-
-    def commit(self) -> list[TextFile]:
-        self._flush()
-        for name in self._hashes:
-            atomic_files.sync(self._unfinished / name)
-        for name in self._hashes:
-            atomic_files.replace(self._unfinished / name, self._finished / name)
-        return [
-            TextFile(name, self._notes[name], self._sizes[name], self._hashes[name].hexdigest())
-            for name in sorted(self._hashes)
-        ]
-
-    def __enter__(self) -> _TextFiles:
-        if self._unfinished.exists():
-            shutil.rmtree(self._unfinished)
-        self._unfinished.mkdir()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        shutil.rmtree(self._unfinished)
-
-
-def require_same_settings(
-    before: Mapping[str, Any], now: Mapping[str, Any], found: str, advice: str
-) -> None:
-    """Compares the settings of two runs.
-
-    Raises:
-      UserError: they differ; says in what.
-    """
-    differences = []
-    for kind, prefix in (("flags", "--"), ("versions", "the version of ")):
-        old, new = before.get(kind, {}), now[kind]
-        differences += [
-            f"{prefix}{name} was {old.get(name)}, is {new.get(name)}"
-            for name in [*old, *(name for name in new if name not in old)]
-            if old.get(name) != new.get(name)
-        ]
-    if before.get("inputs") != now["inputs"]:
-        old_names, new_names = (
-            ", ".join(str(i.get("name")) for i in inputs)
-            for inputs in (before.get("inputs", []), now["inputs"])
-        )
-        changed = "has changed" if old_names == new_names else f"was {old_names}, is {new_names}"
-        differences.append(f"the input {changed}")
-    if differences:
-        raise UserError(f"{found}: {'; '.join(differences)}; {advice}")
-
-
-def require_text(statistics: TextStatistics) -> None:
-    """Refuses an output without text.
-
-    Raises:
-      UserError: no note gave any.
-    """
-    if not statistics.counts:
-        raise UserError(
-            "no note gave any text: sections or sentences were found in none; check the input and "
-            "--section_rules"
-        )
-
-
-def make_folder(output_dir: Path) -> None:
-    """Makes the output folder if it does not exist.
-
-    Raises:
-      UserError: a file is in its way.
-    """
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(
-            f"--output_dir: {output_dir} is a file or lies below one; a folder was expected"
-        ) from None
 
 
 def _file_name(shard: WorkShard, content: bytes) -> str:

@@ -11,127 +11,17 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol, cast
+from typing import IO, NamedTuple, cast
 
 from data_prep.common.errors import UserError
 from data_prep.common.paths import open_local
+from data_prep.notes.rows import BadRow, ColumnNames, Note, Piece, make_note
 
 # A quote that is never closed swallows the rest of the file; the longest notes known have 55,725
 # characters.
 _LONGEST_FIELD = 32 * 1024 * 1024
-
-
-class Note(NamedTuple):
-    """One note as it stands in its source.
-
-    `category` is stripped; `text` may be empty; `row_id` and `subject_id` are empty where the
-    source has no such column.
-    """
-
-    row_id: str
-    subject_id: str
-    category: str
-    is_error: bool
-    text: str
-
-
-class BadRow(NamedTuple):
-    """A row that cannot be read: where it stands, and a reason that a manifest can count by."""
-
-    place: str
-    reason: str
-    advice: str
-
-
-class Piece(NamedTuple):
-    """Consecutive rows of a file, which can be read without those before them.
-
-    Attributes:
-      start: where they begin: bytes of a CSV (decompressed), row groups of a Parquet file.
-      end: where they end.
-      row: number of the first one.
-      lines: of the file before it.
-      crc: CRC-32 of the bytes, 0 for Parquet, which has checksums of its own.
-    """
-
-    start: int
-    end: int
-    row: int
-    lines: int
-    crc: int
-
-
-class NoteSource(Protocol):
-    """Something that gives the same rows in the same order each time that it is asked."""
-
-    def rows(self) -> Iterator[Note | BadRow]:
-        """Yields every row from the first on."""
-
-
-@dataclass(frozen=True)
-class ColumnNames:
-    """Which columns hold what, compared stripped and without regard to case.
-
-    None stands for the usual names: those of MIMIC-III's NOTEEVENTS and of MIMIC-IV-Note.
-
-    Attributes:
-      text: `text`.
-      category: `category` or `note_type`.
-      row_id: `row_id` or `note_id`.
-      subject_id: `subject_id`.
-      needs_category: notes have a category; False for uses that do not look at it, whose notes
-        have an empty one.
-      needs_subject: a source without subject ids is an error, and so is a row without one.
-    """
-
-    text: str | None = None
-    category: str | None = None
-    row_id: str | None = None
-    subject_id: str | None = None
-    needs_category: bool = True
-    needs_subject: bool = False
-
-    def places(self, header: Sequence[str], source: str) -> dict[str, int]:
-        """Returns the index of each role's column: text, category, row_id, subject_id, is_error.
-
-        Raises:
-          UserError: a column that is needed or asked for is missing, or stands there twice.
-        """
-        positions: dict[str, list[int]] = {}
-        for index, name in enumerate(header):
-            positions.setdefault(_folded(name), []).append(index)
-        roles = [
-            ("text", self.text, ("text",), True, "--text_column"),
-            ("category", self.category, ("category", "note_type"), True, "--category_column"),
-            ("row_id", self.row_id, ("row_id", "note_id"), False, "--id_column"),
-            ("subject_id", self.subject_id, ("subject_id",), self.needs_subject,
-             "--subject_column"),
-            ("is_error", None, ("iserror",), False, ""),
-        ]  # fmt: skip
-        if not self.needs_category:
-            roles = [role for role in roles if role[0] != "category"]
-        found: dict[str, int] = {}
-        for role, asked, usual, needed, flag in roles:
-            names = (asked,) if asked else usual
-            columns = next((positions[_folded(n)] for n in names if _folded(n) in positions), [])
-            if len(columns) == 1:
-                found[role] = columns[0]
-            elif columns:
-                raise UserError(
-                    f"{source}: {len(columns)} columns are named {' or '.join(names)}; "
-                    "one was expected"
-                )
-            elif needed or asked:
-                raise UserError(
-                    f"{source}: none of the {len(header)} columns is named {' or '.join(names)}; "
-                    f"check the header, or name the column by {flag}"
-                )
-        if found["text"] == found.get("category"):
-            raise UserError(f"{source}: text and category are the same column; they must differ")
-        return found
 
 
 class CsvSource:
@@ -337,39 +227,3 @@ class _Lines:
                 "convert the file to UTF-8",
             )
             return line.decode(errors="replace")
-
-
-def make_note(values: Mapping[str, Any], place: str, *, needs_subject: bool) -> Note | BadRow:
-    """Returns the note that a row's values by role make, whatever types its source gives them."""
-    text = values["text"]
-    if text is None:
-        return BadRow(place, "null text", "the text is null; expected text, empty or not")
-    if not isinstance(text, str):
-        return BadRow(place, "text of another type", f"found {type(text).__name__}, expected text")
-    category = _as_text(values.get("category")).strip()
-    if not category and "category" in values:
-        return BadRow(place, "null category", "the category is empty; expected a name")
-    subject_id = _as_text(values.get("subject_id")).strip()
-    if needs_subject and not subject_id:
-        return BadRow(place, "null subject id", "the subject id is empty; expected one to hold out")
-    is_error = _as_text(values.get("is_error")).strip().lower() in ("1", "1.0", "true", "t")
-    return Note(_as_text(values.get("row_id")).strip(), subject_id, category, is_error, text)
-
-
-def _as_text(value: Any) -> str:
-    """Returns `5001` for 5001, "5001" and 5001.0 (an integer column with nulls in pandas)."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold()
-
-
-def read_all(sources: Iterable[NoteSource]) -> Iterator[Note | BadRow]:
-    """Yields the rows of one source after the other."""
-    for source in sources:
-        yield from source.rows()

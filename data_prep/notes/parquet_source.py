@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 from data_prep.common.errors import UserError
 from data_prep.common.paths import open_local
-from data_prep.notes.csv_source import BadRow, ColumnNames, Note, Piece, make_note
+from data_prep.notes.rows import BadRow, ColumnNames, Note, Piece, make_note
 
 if TYPE_CHECKING:
     import pyarrow

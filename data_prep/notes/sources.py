@@ -8,7 +8,8 @@ from typing import IO, TYPE_CHECKING
 
 from data_prep.common.errors import UserError
 from data_prep.common.paths import open_local
-from data_prep.notes.csv_source import ColumnNames, CsvSource
+from data_prep.notes.csv_source import CsvSource
+from data_prep.notes.rows import ColumnNames
 
 if TYPE_CHECKING:
     from data_prep.notes.parquet_source import ParquetSource

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from data_prep.common.errors import UserError, one_line
-from data_prep.notes.csv_source import BadRow, ColumnNames, Note, make_note
+from data_prep.notes.rows import BadRow, ColumnNames, Note, make_note
 
 if TYPE_CHECKING:
     import sqlalchemy

@@ -10,8 +10,9 @@ import pytest
 from data_prep.formatting import formatter as pretraining_text
 from data_prep.formatting import patients
 from data_prep.formatting import statistics as text_statistics
-from data_prep.formatting.formatter import Document, NoteFormatter, NoteToFormat
+from data_prep.formatting.formatter import NoteFormatter, NoteToFormat
 from data_prep.formatting.statistics import TextStatistics
+from data_prep.formatting.text_files import Document
 
 
 def formatter(section_rules: str = "fixed") -> NoteFormatter:

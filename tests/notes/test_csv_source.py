@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from data_prep.common.errors import UserError
-from data_prep.notes.csv_source import BadRow, ColumnNames, CsvSource, Note
+from data_prep.notes.csv_source import CsvSource
 from data_prep.notes.parquet_source import ParquetSource
+from data_prep.notes.rows import BadRow, ColumnNames, Note
 from data_prep.notes.sources import open_file
 from tests.golden_data import golden
 

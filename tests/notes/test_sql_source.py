@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.common.errors import UserError
-from data_prep.notes.csv_source import BadRow, ColumnNames, Note
+from data_prep.notes.rows import BadRow, ColumnNames, Note
 from data_prep.notes.sources import open_file
 from tests.golden_data import golden
 from tests.running import HANG_SECONDS, assert_one_line_error, assert_success, run_program

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.formatting.formatter import file_stem, shard_key
 from data_prep.formatting.selection import is_held_out
+from data_prep.formatting.text_files import file_stem, shard_key
 from tests.format_notes_program import (
     PLANTED,
     RULES,

@@ -307,7 +307,7 @@ MISTAKES = {
     "no match": ({"input_file": "/nowhere/*.csv"}, 1, "no file matches"),
     "empty file": ({"input_file": None}, 1, "found no header"),
     "header only": ({"input_file": b""}, 1, "no note"),
-    "unknown category": ({"input_file": GOOD, "category": "B"}, 1, "found 'A'"),
+    "unknown category": ({"input_file": GOOD, "category": "B"}, 1, "no note is of category 'B'"),
     "all empty": ({"input_file": b'1,1,A,,""\n2,1,A,1,x\n'}, 1, "no note is left"),
     "separators only": ({"input_file": b"1,1,A,,----\n"}, 1, "no note gave any text"),
     "fields": ({"input_file": GOOD + b"2,1,A\n"}, 1, "row 2 (line 3)"),
@@ -365,7 +365,7 @@ def test_skipped_bad_rows_are_counted(tmp_path: Path, capfd) -> None:
 
 
 def test_nothing_but_the_text_holds_a_word_of_the_notes(tmp_path: Path) -> None:
-    source = write_notes(tmp_path / "n.csv", made_up_notes(60))
+    source = write_notes(tmp_path / "n.csv", made_up_notes(150))
     out = tmp_path / "out"
     result = run_program(
         "data_prep.format_notes", input_file=source, output_dir=out, category="all",
@@ -376,7 +376,7 @@ def test_nothing_but_the_text_holds_a_word_of_the_notes(tmp_path: Path) -> None:
     assert PLANTED.lower() not in result.stdout.lower()
     for path in out.iterdir():
         assert (PLANTED in path.read_text()) == (path.suffix == ".txt"), path
-    # The headers of many notes do show: the report is not empty.
+    # The headers of many patients do show: the report is not empty.
     assert "Allergies" in (out / "data_report.html").read_text()
 
 

@@ -28,11 +28,11 @@ from data_prep.common.errors import UserError
 from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam.duplicates import PIECE, FindDuplicates, partitions_for
 from data_prep.formatting.beam.results import COUNTS, FILES, PROBLEMS, TEXT, StagedPiece
-from data_prep.formatting.formatter import NoteFormatter, NoteToFormat, file_names
+from data_prep.formatting.formatter import NoteFormatter, NoteToFormat
 from data_prep.formatting.selection import NoteSelection
 from data_prep.formatting.settings import FormatSettings
 from data_prep.formatting.statistics import COUNTED, TextStatistics
-from data_prep.formatting.work_folder import TextFile
+from data_prep.formatting.text_files import TextFile, file_names
 
 COUNTERS = "format_notes"
 

@@ -17,8 +17,9 @@ from data_prep.common.errors import UserError
 from data_prep.common.paths import open_local
 from data_prep.formatting.selection import Survey
 from data_prep.formatting.statistics import TextStatistics
-from data_prep.formatting.work_folder import TextFile
-from data_prep.notes.csv_source import BadRow, ColumnNames, CsvSource, Note, Piece
+from data_prep.formatting.text_files import TextFile
+from data_prep.notes.csv_source import CsvSource
+from data_prep.notes.rows import BadRow, ColumnNames, Note, Piece
 from data_prep.notes.sources import open_file
 
 SURVEY, TEXT = "survey.json", "text.json"

@@ -17,15 +17,22 @@ from data_prep.beam import launch as beam_launch
 from data_prep.common import atomic_files
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
+from data_prep.common.paths import make_folder
+from data_prep.common.same_run import require_same_settings
 from data_prep.formatting import manifest
 from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam import results as beam_results
 from data_prep.formatting.beam.results import Written, WrittenFile
-from data_prep.formatting.formatter import HELD_OUT_SUFFIX, file_names, file_stem
 from data_prep.formatting.selection import describe_categories
 from data_prep.formatting.settings import FormatSettings
 from data_prep.formatting.statistics import TextStatistics
-from data_prep.formatting.work_folder import TextFile, require_same_settings
+from data_prep.formatting.text_files import (
+    HELD_OUT_SUFFIX,
+    TextFile,
+    file_names,
+    file_stem,
+    require_text,
+)
 from data_prep.notes import sources as note_sources
 
 _log = logging.getLogger(__name__)
@@ -111,7 +118,7 @@ def format_notes(
             total=total,
         )
         written = beam_results.read_text(staging.run)
-        work_shards.require_text(written.statistics)
+        require_text(written.statistics)
         _require_agreement(written, total)
         staging.begin_to_assemble(described)
         outputs = _move(written.files, written.statistics, output_dir, settings.num_shards)
@@ -197,7 +204,7 @@ def _held(output_dir: str) -> Iterator[None]:
         yield
         return
     path = Path(output_dir)
-    work_shards.make_folder(path)
+    make_folder(path)
     with atomic_files.held(path, "format_notes"):
         unfinished = path / work_shards.FOLDER_NAME
         if unfinished.exists():

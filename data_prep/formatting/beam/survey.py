@@ -26,7 +26,8 @@ from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam.results import FILES, SPLITTER, SURVEY, StagedPiece
 from data_prep.formatting.selection import Survey
 from data_prep.formatting.settings import FormatSettings
-from data_prep.notes.csv_source import BadRow, CsvSource, Note
+from data_prep.notes.csv_source import CsvSource
+from data_prep.notes.rows import BadRow, Note
 from data_prep.notes.sources import open_file
 
 
