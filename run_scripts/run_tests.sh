@@ -12,7 +12,9 @@ bin=.venv/bin
 run_stage "$bin/ruff" check .
 run_stage "$bin/ruff" format --check .
 run_stage "$bin/mypy"
-run_stage "$bin/shellcheck" -x run_scripts/*.sh .ci/run
+run_stage "$bin/shellcheck" -x run_scripts/*.sh run_scripts/*/*.sh .ci/run
+# It is built for x86_64 alone.
+[[ ! -x $bin/hadolint ]] || run_stage "$bin/hadolint" Dockerfile
 
 # Two processes share two cores well: most tests wait for one core's worth of TensorFlow.
 exec "$bin/python" -m pytest -n "${TEST_PROCESSES:-2}" --dist worksteal "$@"

@@ -3,6 +3,12 @@
 # the program that runs, and the script ends with the program's status.
 set -euo pipefail
 
+# fail MESSAGE [STATUS]: one line on standard error, then the end.
+fail() {
+  echo "$(basename "$0"): error: $1" >&2
+  exit "${2:-1}"
+}
+
 # attempt COMMAND...: runs a command, hands it the signals that reach this script, waits for it, and
 # returns its status. After a signal it ends the script with that status, or with 128 + the signal's
 # number where the command had just ended well.

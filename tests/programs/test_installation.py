@@ -60,7 +60,7 @@ def required(*extras: str) -> list[Requirement]:
 def pinned(name: str) -> list[Requirement]:
     """Returns the requirements of a file, without their hashes."""
     lines = (line.rstrip("\\ ") for line in (ROOT / name).read_text().splitlines())
-    return [Requirement(line) for line in lines if line and not line.startswith(("#", "    --"))]
+    return [Requirement(line) for line in lines if line and not line.startswith(("#", " "))]
 
 
 def versions_on(requirements: list[Requirement], system: dict[str, str]) -> dict[str, Version]:
@@ -104,14 +104,19 @@ def test_lock_holds_the_pins_and_meets_the_requirements(system: dict[str, str]) 
             version = locked[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(version), requirement
     assert ("scispacy" in locked) == (locked["numpy"] < Version("2"))
+    with_gpu = versions_on(pinned("requirements-gpu.lock"), system)
+    assert "nvidia-cudnn-cu12" in with_gpu
+    shared = with_gpu.keys() & locked.keys()
+    assert {name: with_gpu[name] for name in shared} == {name: locked[name] for name in shared}
 
 
-def test_every_package_of_the_lock_has_a_hash_and_none_an_address() -> None:
-    text = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-gpu.lock"])
+def test_every_package_of_the_lock_has_a_hash_and_none_an_address(name: str) -> None:
+    text = (ROOT / name).read_text()
     entries = text.split("\n    --hash=sha256:")
-    assert len(entries) > 2 * len(pinned("requirements.lock"))
+    assert len(entries) > 2 * len(pinned(name))
     for line in text.splitlines():
-        if "==" in line:
+        if "==" in line and not line.lstrip().startswith("#"):
             assert line.endswith("\\"), line
     assert "://" not in text
 

@@ -63,7 +63,7 @@ def pack(folder: Path, archive: Path) -> Path:
 
 
 def test_every_script_is_strict_and_executable():
-    for script in SCRIPTS.glob("*.sh"):
+    for script in SCRIPTS.rglob("*.sh"):
         text = script.read_text()
         assert text.startswith("#!/usr/bin/env bash\n"), script
         strict = "set -euo pipefail" in text or 'environment.sh"' in text

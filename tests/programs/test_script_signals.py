@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from data_prep.common.atomic_files import sha256_of_file
 from tests.running import HANG_SECONDS, ROOT, wait_until
 
 SCRIPTS = ROOT / "run_scripts"
-SOURCED = {"environment.sh", "fine_tuning_grid.sh", "stages.sh"}
+SOURCED = {"downloads.sh", "environment.sh", "fine_tuning_grid.sh", "stages.sh"}
 SIGNALS = ["TERM", "INT", "HUP", "USR1", "USR2"]
 
 # What each script needs to come to its first program.
 VARIABLES: dict[str, dict[str, str]] = {
+    "bundle/install.sh": {"PYTHON_FOR_VENV": sys.executable},
+    "container/entry.sh": {},
     "convert_from_transformers.sh": {"TRANSFORMERS_DIR": "t", "OUTPUT_DIR": "o"},
     "convert_to_transformers.sh": {"INIT_CHECKPOINT": "m", "OUTPUT_DIR": "o"},
     "create_pretraining_data.sh": {"INPUT_FILE": "t", "VOCAB_FILE": "v", "OUTPUT_DIR": "o"},
@@ -30,6 +35,7 @@ VARIABLES: dict[str, dict[str, str]] = {
     "extract_features.sh": {"MODEL_DIR": "m", "INPUT_FILE": "n", "OUTPUT_FILE": "o"},
     "format_notes.sh": {"NOTES": "n"},
     "install_scispacy_model.sh": {"SCISPACY_MODEL_URL": "https://localhost/m.tar.gz"},
+    "make_offline_bundle.sh": {"BUNDLE_DIR": "b"},
     "quickstart.sh": {},
     "run_classifier.sh": {"TRANSFORMERS_DIR": "t", "DATA_DIR": "d", "OUTPUT_DIR": "o"},
     "run_clinical_bert.sh": {"NOTES": "n", "BIOBERT_DIR": "biobert", "OUTPUT_DIR": "o"},
@@ -39,11 +45,14 @@ VARIABLES: dict[str, dict[str, str]] = {
     "set_up.sh": {},
 }
 
+ARGUMENTS = {"container/entry.sh": [".venv/bin/python", "-m", "data_prep.format_notes"]}
+
 PROGRAM = """#!{python}
 # Stands in for Python: says that it runs, and ends with {status} or 128 + the number of a signal.
 import os, pathlib, signal, sys
 folder = pathlib.Path({folder!r})
-if sys.argv[1:] == ["-m", "pip", "--version"]:
+if sys.argv[1:] == ["-m", "pip", "--version"] or sys.argv[1] == "-c":
+    print("3.11")
     sys.exit(0)
 def end(number, frame):
     (folder / "told").write_text(signal.Signals(number).name)
@@ -78,13 +87,30 @@ def checkout(folder: Path, *, waits: bool = True, status: int | None = None) -> 
         PROGRAM.format(python=sys.executable, folder=str(folder), waits=waits, status=status)
     )
     python.chmod(0o755)
+    pack_bundle(folder)
     return folder
+
+
+def pack_bundle(folder: Path) -> None:
+    """Makes a bundle of the checkout, in which install.sh finds a .venv that is there already."""
+    bundle = folder / "run_scripts" / "bundle"
+    with tarfile.open(bundle / "bert-clinical.tar.gz", "w:gz") as archive:
+        archive.add(folder, "bert-clinical")
+    shutil.copy(SCRIPTS / "stages.sh", bundle)
+    (bundle / "bundle.env").write_text(
+        f"PYTHON_VERSION={sys.version_info[0]}.{sys.version_info[1]}\n"
+        f"MACHINE={platform.machine()}\nGLIBC_MINOR=5\nEXTRAS=\nSCISPACY_MODEL=\n"
+    )
+    files = sorted(path for path in bundle.iterdir() if path.is_file())
+    (bundle / "SHA256SUMS").write_text(
+        "".join(f"{sha256_of_file(path)}  ./{path.name}\n" for path in files)
+    )
 
 
 def start(folder: Path, script: str) -> subprocess.Popen[str]:
     kept = {name: value for name, value in os.environ.items() if name != "PYTHON"}
     return subprocess.Popen(
-        [str(folder / "run_scripts" / script)], cwd=folder, text=True,
+        [str(folder / "run_scripts" / script), *ARGUMENTS.get(script, ())], cwd=folder, text=True,
         env={**kept, **VARIABLES[script]}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -103,7 +129,8 @@ def signalled(folder: Path, script: str, name: str) -> tuple[int, str]:
 
 
 def test_every_script_is_in_the_table() -> None:
-    assert set(VARIABLES) == {path.name for path in SCRIPTS.glob("*.sh")} - SOURCED
+    scripts = {str(path.relative_to(SCRIPTS)) for path in SCRIPTS.rglob("*.sh")}
+    assert set(VARIABLES) == scripts - SOURCED
 
 
 @pytest.mark.parametrize("name", SIGNALS)
@@ -131,8 +158,9 @@ def test_a_stage_that_fails_ends_the_script_with_its_status(tmp_path: Path) -> N
 
 def test_no_program_is_started_in_another_way() -> None:
     """The table shows the first program of each script; this, the others."""
-    started = re.compile(r'^(?!\s*#).*"\$(?:PYTHON|python|bin/\w+)" -|\.venv/bin/python -m')
-    for path in SCRIPTS.glob("*.sh"):
+    started = re.compile(
+        r'^\s*("\$(PYTHON|python)"|"\$bin/\w+"|"\$\{pip\[@\]\}"|\.venv/bin/python|run_scripts/\S+)'
+    )
+    for path in SCRIPTS.rglob("*.sh"):
         for line in path.read_text().splitlines():
-            if started.search(line) and "--version" not in line:
-                assert re.match(r"\s*(exec|run_stage|attempt) ", line), f"{path.name}: {line}"
+            assert not started.match(line), f"{path.name}: {line}"
