@@ -5,8 +5,8 @@ programs read (model.ckpt-N), training_log.jsonl, training_curves.png, TensorBoa
 with --do_eval eval_results.txt. A run that was interrupted goes on when the same command is given
 again: nothing but the steps since its last checkpoint is lost, and the weights come out as if it
 had never stopped. SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 lose nothing: the run finishes its
-step, saves and ends with 128 + the signal's number; one of several workers (TF_CONFIG) that gets
-one of them ends all after the same step.
+step, saves and ends with 128 + the signal's number; one of several workers that gets one of them
+ends all after the same step. Workers are those of TF_CONFIG, or the tasks that SLURM's srun starts.
 
 Example:
   python -m bert_clinical.run_pretraining --bert_config_file=biobert/bert_config.json \\
@@ -72,7 +72,7 @@ def define_flags(values: ProgramFlags) -> None:
     switch("allow_flag_changes", "Go on with a run although flags that matter differ.")
     flags.DEFINE_float(
         "worker_timeout_seconds", worker_cluster.DEFAULT_TIMEOUT_SECONDS,
-        "How long the workers of TF_CONFIG wait for one another at the start.",
+        "How long the workers of TF_CONFIG or of a SLURM job wait for one another at the start.",
         lower_bound=1, flag_values=values,
     )  # fmt: skip
     values.section("Model, speed and memory")

@@ -32,13 +32,14 @@ def strategy(cluster: WorkerCluster | None) -> tf.distribute.Strategy | None:
     Must be called before anything is computed. None for a single device.
 
     Args:
-      cluster: the workers of `TF_CONFIG`, who are awaited; None for a process alone.
+      cluster: the workers, who are awaited; None for a process alone.
 
     Raises:
       UserError: this worker's port is taken, or others did not come in time.
     """
     if cluster is not None:
         cluster.await_all()
+        os.environ.update(cluster.environment)
         _limit_registration(cluster.timeout_seconds)
         return tf.distribute.MultiWorkerMirroredStrategy()
     # TensorFlow would take an empty one for broken JSON.

@@ -56,8 +56,8 @@ def translated_errors(
         if cluster is None:
             raise
         raise UserError(
-            f"another worker of TF_CONFIG was lost; {cluster.who_answers()}; start all of them "
-            "again with the same flags: they go on from the last checkpoint"
+            f"another worker of {cluster.source} was lost; {cluster.who_answers()}; start all of "
+            "them again with the same flags: they go on from the last checkpoint"
         ) from None
     except tf.errors.UnimplementedError:
         raise UserError(

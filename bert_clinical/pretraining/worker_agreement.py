@@ -104,10 +104,10 @@ class WorkerAgreement:
                         f"{given.get(name)} at {self._name(worker)}"
                     )
                     break
-        if differences:
+        if differences and self.cluster is not None:
             raise UserError(
-                f"the workers of TF_CONFIG differ: {'; '.join(differences)}; start all of them "
-                "with the same flags, files and versions"
+                f"the workers of {self.cluster.source} differ: {'; '.join(differences)}; start all "
+                "of them with the same flags, files and versions"
             )
 
     def _name(self, worker: int) -> str:

@@ -1,4 +1,5 @@
-"""The workers of `TF_CONFIG`: who they are, which of them answer, and an end to waiting for them.
+"""The workers of `TF_CONFIG`, or of a job of SLURM: who they are, which of them answer, and an end
+to waiting for them.
 
 Knows no TensorFlow: workers are awaited before it is told of them.
 """
@@ -16,8 +17,9 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from bert_clinical.pretraining import slurm_step
 from data_prep.common.errors import EXIT_DATA_ERROR, UserError
 
 _log = logging.getLogger(__name__)
@@ -43,15 +45,32 @@ class WorkerCluster:
       addresses: host:port of each, the chief's first.
       index: which of them this process is.
       timeout_seconds: how long it waits for others before it gives up.
+      source: what named them, for messages.
+      environment: what TensorFlow reads of it.
     """
 
     addresses: tuple[str, ...]
     index: int
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    source: str = _VARIABLE
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def name(self, worker: int) -> str:
         """Returns what messages call a worker."""
         return f"worker {worker} ({self.addresses[worker]})"
+
+    def introduction(self) -> str:
+        """Returns who this worker is, who is the chief, and for whom it waits."""
+        others = [
+            self.name(worker) for worker in range(len(self.addresses)) if worker != self.index
+        ]
+        if len(others) > 3:
+            others[2:] = [f"{len(others) - 2} more"]
+        chief = f"the chief is {self.name(0)}"
+        if self.index == 0:
+            chief = "the chief, which writes checkpoints and logs"
+        name = self.name(self.index)
+        return f"{name} of {self.source}; {chief}; waits for {', '.join(others)}"
 
     def silent(self) -> list[str]:
         """Returns the names of the other workers that do not answer now."""
@@ -81,18 +100,20 @@ class WorkerCluster:
           UserError: this worker's port is taken, or not all came within `timeout_seconds`.
         """
         missing = set(range(len(self.addresses))) - {self.index}
+        _log.info("%s", self.introduction())
         begin = told = time.monotonic()
         with self._listener() as listener:
             while True:
                 _accept_all(listener)
                 missing = {worker for worker in missing if not _is_open(self.addresses[worker])}
                 if not missing:
+                    _log.info("All %d workers are there", len(self.addresses))
                     return
                 names = ", ".join(self.name(worker) for worker in sorted(missing))
                 now = time.monotonic()
                 if now - begin > self.timeout_seconds:
                     raise UserError(
-                        f"not all workers of {_VARIABLE} came within {self.timeout_seconds:g} s "
+                        f"not all workers of {self.source} came within {self.timeout_seconds:g} s "
                         f"(--worker_timeout_seconds); missing: {names}; start all of them with "
                         "the same cluster and an index each, and see that every machine reaches "
                         "the others' ports"
@@ -113,8 +134,9 @@ class WorkerCluster:
             listener = socket.create_server(("", port), family=family, dualstack_ipv6=both)
         except OSError as error:
             raise UserError(
-                f"{self.name(self.index)} cannot listen at its port: {error.strerror}; see whether "
-                f"an earlier run still holds it, or name another one in {_VARIABLE}"
+                f"{self.name(self.index)} of {self.source} cannot listen at its port: "
+                f"{error.strerror}; see whether an earlier run still holds it, or name another in "
+                "TF_CONFIG"
             ) from None
         listener.setblocking(False)
         return listener
@@ -153,15 +175,20 @@ class WorkerCluster:
 def from_environment(
     environment: Mapping[str, str], timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
 ) -> WorkerCluster | None:
-    """Returns the workers that `TF_CONFIG` names; None if there is one at most.
+    """Returns the workers that `TF_CONFIG` names, else the tasks of a SLURM step; None for one.
 
     Raises:
       UserError: it is no JSON object, names jobs other than chief and worker, or its task is none
-        of them.
+        of them; or SLURM's tasks are not in blocks.
     """
-    text = environment.get(_VARIABLE)
-    if not text:
+    found = {_VARIABLE: environment[_VARIABLE]} if environment.get(_VARIABLE) else {}
+    source = _VARIABLE
+    if not found:
+        found = slurm_step.environment_of_worker(environment)
+        source = f"SLURM's job {environment.get('SLURM_JOB_ID')}"
+    if not found:
         return None
+    text = found[_VARIABLE]
     try:
         config = json.loads(text)
         jobs = dict(config.get("cluster", {}))
@@ -192,7 +219,7 @@ def from_environment(
         if not re.fullmatch(r".+:[0-9]{1,5}", address):
             raise UserError(f"{_VARIABLE}: a worker's address is {address!r}; expected HOST:PORT")
     before = len(addresses.get("chief", [])) if job == "worker" else 0
-    return WorkerCluster(tuple(everyone), before + index, timeout_seconds)
+    return WorkerCluster(tuple(everyone), before + index, timeout_seconds, source, found)
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
