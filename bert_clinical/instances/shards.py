@@ -76,6 +76,8 @@ def make_shards(
 ) -> list[dict[str, Any]]:
     """Makes the shards that are missing, each as if its input file were the only one.
 
+    Several programs may fill a folder, each with shards of its own.
+
     Args:
       shards: what to make, at least one, all in one folder, which exists.
       vocab_file: WordPiece vocabulary.
@@ -88,21 +90,9 @@ def make_shards(
       The shards' sidecars.
 
     Raises:
-      UserError: a shard that exists was made otherwise, another program makes shards in the same
-        folder, or a shard could not be made; those that could are kept.
+      UserError: a shard that exists was made otherwise, another program makes one of them now, or
+        one could not be made; those that could are kept.
     """
-    with atomic_files.held(shards[0].output_file.parent, "create_pretraining_data"):
-        return _make_missing(shards, vocab_file, do_lower_case, settings, buffer_bytes, num_workers)
-
-
-def _make_missing(
-    shards: Sequence[Shard],
-    vocab_file: str | os.PathLike[str],
-    do_lower_case: bool,
-    settings: InstanceSettings,
-    buffer_bytes: int,
-    num_workers: int,
-) -> list[dict[str, Any]]:
     wanted = signature(vocab_file, do_lower_case, settings)
     descriptions = {shard: _finished(shard, wanted) for shard in shards}
     missing = [shard for shard in shards if descriptions[shard] is None]
@@ -111,6 +101,9 @@ def _make_missing(
     make_worker = functools.partial(_ShardMaker, vocab_file, do_lower_case, settings, buffer_bytes)
     failures = []
     total = sum(shard.input_file.stat().st_size for shard in missing)
+    for shard in missing:
+        # Another program that makes it is told at once.
+        atomic_files.remove_leftovers(shard.output_file)
     with _nothing_partial(missing), contextlib.ExitStack() as stack:
         # The largest first, so that the last worker to end does not end long after the others.
         missing.sort(key=lambda shard: -shard.input_file.stat().st_size)
@@ -206,7 +199,9 @@ def _nothing_partial(shards: Sequence[Shard]) -> Iterator[None]:
     finally:
         for shard in shards:
             for path in (shard.output_file, sidecar_path(shard.output_file)):
-                atomic_files.remove_leftovers(path)
+                # What another program writes by now is its own.
+                with contextlib.suppress(UserError):
+                    atomic_files.remove_leftovers(path)
 
 
 class _ShardMaker:
