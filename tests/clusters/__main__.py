@@ -1,7 +1,7 @@
 """Proves on real engines that clusters make what one machine makes: `python -m tests.clusters`.
 
-The first arguments choose engines (flink, spark, prism) or training by two nodes (training), all of
-them unless given; the others go to pytest.
+The first arguments choose engines (flink, spark, prism), training by two nodes (training), SLURM's
+jobs (slurm), all of them unless given; the others go to pytest.
 With --if-possible, an engine that cannot run here is passed over, and why is said. The first run
 fetches the engines into a cache, 1 GB.
 """
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import installation, nodes
+from tests.clusters import installation, nodes, slurm
 
 _NEEDS = {
     "flink": installation.why_no_java,
     "spark": installation.why_no_java,
     "prism": installation.why_no_go,
     "training": lambda: None,
+    "slurm": slurm.why_none,
 }
 
 _IF_POSSIBLE = "--if-possible"

@@ -18,7 +18,12 @@ from data_prep.common.atomic_files import sha256_of_file
 from tests.running import HANG_SECONDS, ROOT, wait_until
 
 SCRIPTS = ROOT / "run_scripts"
-SOURCED = {"downloads.sh", "environment.sh", "fine_tuning_grid.sh", "stages.sh"}
+SOURCED = {
+    "downloads.sh", "environment.sh", "fine_tuning_grid.sh", "stages.sh", "slurm/job.sh",
+    "slurm/preamble.sh",
+}  # fmt: skip
+# Hands jobs to SLURM, and runs nothing itself.
+WITHOUT_PROGRAM = {"slurm/recipe.sh"}
 SIGNALS = ["TERM", "INT", "HUP", "USR1", "USR2"]
 
 # What each script needs to come to its first program.
@@ -43,9 +48,35 @@ VARIABLES: dict[str, dict[str, str]] = {
     "run_pretraining.sh": {"INPUT_FILE": "t", "INIT_CHECKPOINT": "m", "OUTPUT_DIR": "o"},
     "run_tests.sh": {},
     "set_up.sh": {},
+    "slurm/create_pretraining_data.sh": {
+        "SLURM_JOB_ID": "7", "INPUT_FILE": "setup.py", "VOCAB_FILE": "v", "OUTPUT_DIR": "o",
+    },
+    "slurm/format_notes.sh": {"SLURM_JOB_ID": "7", "NOTES": "setup.py", "OUTPUT_DIR": "o"},
+    "slurm/pretraining.sh": {
+        "SLURM_JOB_ID": "7", "INPUT_FILE": "t", "INIT_CHECKPOINT": "m", "OUTPUT_DIR": "o",
+    },
+    "slurm/pretraining_on_nodes.sh": {
+        "SLURM_JOB_ID": "7", "INPUT_FILE": "t", "INIT_CHECKPOINT": "m", "OUTPUT_DIR": "o",
+    },
+    "slurm/python_in_container.sh": {"CONTAINER_OPTIONS": "--nv", "CONTAINER": "image"},
+    "slurm/transformers.sh": {
+        "SLURM_JOB_ID": "7", "INPUT_FILE": "t", "MODEL_DIR": "m", "BIOBERT_DIR": "biobert",
+        "OUTPUT_DIR": "o",
+    },
+}  # fmt: skip
+
+ARGUMENTS = {
+    "container/entry.sh": [".venv/bin/python", "-m", "data_prep.format_notes"],
+    "slurm/python_in_container.sh": ["-m", "data_prep.format_notes"],
 }
 
-ARGUMENTS = {"container/entry.sh": [".venv/bin/python", "-m", "data_prep.format_notes"]}
+# Stand-ins for SLURM's and Apptainer's commands.
+TOOLS = {
+    "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
+    "squeue": "echo RUNNING",
+    "scontrol": 'echo "$@" >>scontrol',
+    "apptainer": 'while [[ $1 != python ]]; do shift; done; shift; exec .venv/bin/python "$@"',
+}
 
 PROGRAM = """#!{python}
 # Stands in for Python: says that it runs, and ends with {status} or 128 + the number of a signal.
@@ -88,6 +119,10 @@ def checkout(folder: Path, *, waits: bool = True, status: int | None = None) -> 
     )
     python.chmod(0o755)
     pack_bundle(folder)
+    (folder / "tools").mkdir()
+    for name, code in TOOLS.items():
+        (folder / "tools" / name).write_text(f"#!/usr/bin/env bash\n{code}\n")
+        (folder / "tools" / name).chmod(0o755)
     return folder
 
 
@@ -108,10 +143,11 @@ def pack_bundle(folder: Path) -> None:
 
 
 def start(folder: Path, script: str) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+    env = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+    env |= {**VARIABLES[script], "PATH": f"{folder / 'tools'}:{os.environ['PATH']}"}
     return subprocess.Popen(
         [str(folder / "run_scripts" / script), *ARGUMENTS.get(script, ())], cwd=folder, text=True,
-        env={**kept, **VARIABLES[script]}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
@@ -130,7 +166,7 @@ def signalled(folder: Path, script: str, name: str) -> tuple[int, str]:
 
 def test_every_script_is_in_the_table() -> None:
     scripts = {str(path.relative_to(SCRIPTS)) for path in SCRIPTS.rglob("*.sh")}
-    assert set(VARIABLES) == scripts - SOURCED
+    assert set(VARIABLES) == scripts - SOURCED - WITHOUT_PROGRAM
 
 
 @pytest.mark.parametrize("name", SIGNALS)

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# The whole recipe as a chain of jobs, each of which waits for those before it: notes → text →
+# examples → pretraining → evaluation and transformers folder.
+#   NOTES='/data/notes/*.csv.gz' BIOBERT_DIR=biobert OUTPUT_DIR=/data/clinical_bert run_scripts/slurm/recipe.sh
+# Takes the variables of run_scripts/run_clinical_bert.sh; further flags go to run_pretraining. NODES=2
+# and more train on several nodes. What a stage needs stands in its own script; to change one, name the
+# stage before it, such as PRETRAINING_TIME=48:00:00. Given again, the chain makes what is missing.
+set -euo pipefail
+NODES=${NODES:-1}
+# shellcheck source=run_scripts/slurm/preamble.sh
+source "$(dirname "${BASH_SOURCE[0]}")/preamble.sh" "$@"
+
+require_variable NOTES "files or globs, comma-separated, that all nodes reach"
+require_variable BIOBERT_DIR "a folder with BioBERT's checkpoint, bert_config.json and vocab.txt"
+require_variable OUTPUT_DIR "a folder that all nodes reach"
+[[ -f $BIOBERT_DIR/vocab.txt ]] || fail "$BIOBERT_DIR/vocab.txt: no such file; expected an unpacked BioBERT release"
+[[ -z "${SLURM_JOB_ID:-}" ]] || fail "it runs in a job; give it on a login node"
+# shellcheck disable=SC2153  # NOTES is not NODES
+list=$(expand_files "$NOTES") || exit
+inputs=()
+while IFS= read -r file; do inputs+=("$OUTPUT_DIR/text/$(name_of "$file")"); done <<<"$list"
+twice=$(printf '%s\n' "${inputs[@]}" | sort | uniq -d | head -n 1)
+[[ -z "$twice" ]] || fail "two files of NOTES would both become $twice; rename one"
+
+# queue STAGE SCRIPT VARIABLE=VALUE... [-- FLAG...]: hands a stage to SLURM; its number comes into job.
+queue() {
+  local stage=$1 script=$2 name said
+  shift 2
+  local variables=()
+  while (($#)) && [[ $1 != -- ]]; do variables+=("$1") && shift; done
+  shift || true
+  for name in CPUS GPUS MEMORY TIME; do
+    local own=${stage}_$name
+    [[ -z "${!own:-}" ]] || variables+=("$name=${!own}")
+  done
+  said=$(env "${variables[@]}" "$ROOT/run_scripts/slurm/$script" "$@") || exit
+  job=${said##* }
+  echo "job $job: $script${DEPENDENCY:+, after $DEPENDENCY}"
+}
+
+export SECTION_RULES=${SECTION_RULES:-published}
+queue TEXT format_notes.sh OUTPUT_DIR="$OUTPUT_DIR/text"
+# Task by task: a text's examples are made while others are still being written.
+DEPENDENCY=aftercorr:$job queue EXAMPLES create_pretraining_data.sh NUM_TASKS="${#inputs[@]}" \
+  INPUT_FILE="$(IFS=, && echo "${inputs[*]}")" VOCAB_FILE="$BIOBERT_DIR/vocab.txt" OUTPUT_DIR="$OUTPUT_DIR/tfrecords"
+training=pretraining.sh
+((NODES == 1)) || training=pretraining_on_nodes.sh
+DEPENDENCY=afterok:$job queue PRETRAINING "$training" INIT_CHECKPOINT="$BIOBERT_DIR" OUTPUT_DIR="$OUTPUT_DIR/model" \
+  INPUT_FILE="$OUTPUT_DIR/tfrecords" -- "$@"
+DEPENDENCY=afterok:$job queue TRANSFORMERS transformers.sh MODEL_DIR="$OUTPUT_DIR/model" \
+  BIOBERT_DIR="$BIOBERT_DIR" INPUT_FILE="$OUTPUT_DIR/tfrecords" OUTPUT_DIR="$OUTPUT_DIR/transformers"
