@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bert_clinical.instances.settings import InstanceSettings
 from bert_clinical.instances.writer import ExampleWriter, signature
 from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
-from data_prep.common import atomic_files
+from data_prep.common import atomic_files, files
 from data_prep.common.errors import UserError, internal_error_message, os_error_message
 from data_prep.common.progress import Progress
 from data_prep.common.workers import Workers
@@ -153,7 +153,7 @@ def _finished(shard: Shard, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     text = atomic_files.sha256_of_file(shard.input_file)
     require_made_so(description, wanted, text, str(shard.output_file))
-    if not atomic_files.is_intact(shard.output_file, description.get("outputs")):
+    if not files.is_intact(str(shard.output_file), description.get("outputs")):
         _log.warning("%s is not what its sidecar vouches for; it is made again", shard.output_file)
         return None
     return description

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 
 DEFAULT_BUFFER_BYTES = 256 << 20
@@ -140,11 +141,9 @@ class InstanceStore:
     def _write(self, file: IO[bytes], row: int, rows: np.ndarray) -> None:
         content = rows.data.cast("B")
         file.seek(row * self._row_bytes)
-        while content:
-            try:
+        with atomic_files.naming(self._folder):
+            while content:
                 content = content[file.write(content) :]
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, os.fspath(self._folder)) from None
 
     def _read(self, file: Any, row: int, count: int, into: np.ndarray) -> np.ndarray:
         content = into[:count].data.cast("B")

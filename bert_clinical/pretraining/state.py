@@ -18,7 +18,7 @@ from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from bert_clinical.weights import checkpoint
 from bert_clinical.weights.matching import match_variables
-from data_prep.common.atomic_files import PARTIAL_SUFFIX, sha256_of_file
+from data_prep.common.atomic_files import sha256_of_file
 from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -193,8 +193,7 @@ def _is_there(prefix: str, fingerprint: str) -> bool:
 
 def remove_unfinished_checkpoints(folder: str | os.PathLike[str]) -> None:
     """Removes what a kill in the middle of writing has left."""
-    for path in Path(folder).glob(f"{_NAME}*{PARTIAL_SUFFIX}*"):
-        path.unlink()
+    checkpoint.remove_unfinished(folder, _NAME)
 
 
 def _checkpoints(folder: str | os.PathLike[str]) -> list[str]:

@@ -13,13 +13,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep.common.atomic_files import PARTIAL_SUFFIX, atomic_write
+from data_prep.common import atomic_files
 from data_prep.common.errors import UserError, one_line
 
 _log = logging.getLogger(__name__)
@@ -150,24 +150,22 @@ def write_checkpoint(prefix: str | os.PathLike[str], tensors: Mapping[str, Any])
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(_no_space(prefix, needed, free))
-    partial = prefix + PARTIAL_SUFFIX
-    data, index = ".data-00000-of-00001", ".index"
     try:
-        tf.raw_ops.SaveV2(
-            prefix=partial,
-            tensor_names=names,
-            shape_and_slices=[""] * len(names),
-            tensors=values,
-        )
-        for suffix in (data, index):
-            _sync(partial + suffix)
-        # Without its index the old checkpoint is plainly absent; new data under an old index
-        # would pass for one until a checksum fails.
-        with suppress(FileNotFoundError):
-            Path(prefix + index).unlink()
-        for suffix in (data, index):
-            Path(partial + suffix).replace(prefix + suffix)
-        _sync(folder)
+        with atomic_files.partial_folder(Path(prefix)) as partial:
+            tf.raw_ops.SaveV2(
+                prefix=str(partial / Path(prefix).name),
+                tensor_names=names,
+                shape_and_slices=[""] * len(names),
+                tensors=values,
+            )
+            for entry in partial.iterdir():
+                atomic_files.sync(entry)
+            # Without its index the old checkpoint is plainly absent; new data under an old index
+            # would pass for one until a checksum fails.
+            Path(f"{prefix}.index").unlink(missing_ok=True)
+            for suffix in (".data-00000-of-00001", ".index"):
+                target = Path(prefix + suffix)
+                atomic_files.replace(partial / target.name, target)
     except tf.errors.OpError as error:
         free = shutil.disk_usage(folder).free
         if "No space left" in error.message or free < needed:
@@ -176,9 +174,27 @@ def write_checkpoint(prefix: str | os.PathLike[str], tensors: Mapping[str, Any])
             f"{prefix}: the checkpoint of {needed:,} bytes could not be written: "
             f"{one_line(error.message)}; check who may write there"
         ) from None
-    finally:
-        for leftover in folder.glob(f"{glob.escape(Path(partial).name)}.*"):
-            leftover.unlink()
+
+
+def remove_unfinished(folder: str | os.PathLike[str], start_of_name: str) -> None:
+    """Removes what kills in the midst of writing or removing checkpoints have left.
+
+    Args:
+      folder: where the checkpoints lie.
+      start_of_name: of their prefixes; others are left alone.
+
+    Raises:
+      UserError: another program is writing one of them.
+    """
+    folder = Path(folder)
+    for path in folder.iterdir():
+        name = atomic_files.final_name(path.name)
+        if name is not None and name.startswith(start_of_name):
+            atomic_files.remove_leftovers(folder / name)
+        elif path.name.startswith(start_of_name) and _DATA_FILE.search(path.name):
+            prefix = _DATA_FILE.sub("", path.name)
+            if not (folder / f"{prefix}.index").exists():
+                path.unlink()
 
 
 def update_checkpoint_state(
@@ -194,7 +210,7 @@ def update_checkpoint_state(
     """
     lines = [f'model_checkpoint_path: "{_escaped(latest_prefix)}"']
     lines += [f'all_model_checkpoint_paths: "{_escaped(prefix)}"' for prefix in all_prefixes]
-    with atomic_write(Path(folder) / STATE_FILE, "w") as stream:
+    with atomic_files.atomic_write(Path(folder) / STATE_FILE, "w") as stream:
         stream.write("\n".join(lines) + "\n")
 
 
@@ -261,11 +277,7 @@ def _data_files(prefix: str) -> list[Path]:
 
 
 def _prefixes(folder: Path) -> list[str]:
-    return [
-        str(path.with_suffix(""))
-        for path in folder.glob("*.index")
-        if PARTIAL_SUFFIX not in path.suffixes
-    ]
+    return [str(path.with_suffix("")) for path in folder.glob("*.index")]
 
 
 def _named_by_state(folder: Path) -> str | None:
@@ -302,11 +314,3 @@ def _no_space(prefix: str, needed: int, free: int) -> str:
         f"{prefix}: the checkpoint needs {needed:,} bytes and {free:,} are free; "
         "free some space and run the same command again"
     )
-
-
-def _sync(path: str | os.PathLike[str]) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

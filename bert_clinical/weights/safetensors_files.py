@@ -7,7 +7,6 @@ needs little more memory than its largest tensor.
 from __future__ import annotations
 
 import json
-import os
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -103,8 +102,6 @@ def write_weights(
                     raise ValueError(f"tensor {name} {tensor.shape} where {expected} was announced")
                 stream.write(_stored(name, tensor, stored).reshape(-1).view(np.uint8).data)
                 weight_map[name] = file_name
-            stream.flush()
-            os.fsync(stream.fileno())
     if len(shards) == 1:
         return names
     index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}

@@ -3,7 +3,7 @@
 Until then a file stands beside its final name as `<name>.<8 hexadecimal digits>.partial`. Such a
 name belongs to one writer, who holds a lock on the file while it lives. So the next writer of the
 same output can tell work in progress, before which it stops, from what a killed program has left,
-which it removes.
+which it removes. A killed program leaves no lock behind.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,7 +42,8 @@ _SECONDS_BETWEEN_LOOKS = 0.05
 class PartialFile:
     """A file on its way to its final name; a context manager that discards what is not committed.
 
-    Several are put in place together by calling `finish` on all before `commit` on the first.
+    Several are put in place together by calling `finish` on all before `commit` on the first. Until
+    the end of the block nobody else can write the file, also after `commit`.
 
     Args:
       path: the final name; its folder exists.
@@ -62,8 +63,10 @@ class PartialFile:
     ) -> None:
         self.path = Path(path)
         self._partial, descriptor = _create_file(self.path)
+        self._is_committed = False
         try:
             remove_leftovers(self.path, but=self._partial)
+            _require_unwritten(self.path)
         except BaseException:
             self._partial.unlink()
             os.close(descriptor)
@@ -85,18 +88,18 @@ class PartialFile:
     def commit(self) -> None:
         """Gives the file, which is finished, its final name."""
         replace(self._partial, self.path)
-        # Only now, since closing gives up the lock.
-        self.stream.close()
+        self._is_committed = True
 
     def __enter__(self) -> PartialFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if not self.stream.closed:
+        if not self._is_committed:
             self._partial.unlink(missing_ok=True)
-            # Closing writes what is buffered; where that fails, it is lost with the file anyway.
-            with contextlib.suppress(OSError):
-                self.stream.close()
+        # Closing gives up the lock, and writes what is buffered; a file that is committed has
+        # nothing in the buffer, and of any other it does not matter.
+        with contextlib.suppress(OSError):
+            self.stream.close()
 
 
 @contextlib.contextmanager
@@ -162,14 +165,20 @@ def remove_leftovers(path: Path, *, but: Path | None = None) -> None:
       UserError: another program is writing `path` now.
     """
     for leftover in unique_names(path, PARTIAL_SUFFIX):
-        if leftover != but:
-            _remove_leftover(leftover, path)
+        if leftover != but and not _removed(leftover, _SECONDS_TO_END):
+            raise _writes_already(path)
 
 
-def is_leftover_of(name: str, names: Container[str]) -> bool:
-    """Tells whether a file's name is that of a partial file of one of `names`."""
+def remove_abandoned(path: Path) -> None:
+    """Removes what killed programs have left of `path`; what a living one writes stays."""
+    for leftover in unique_names(path, PARTIAL_SUFFIX):
+        _removed(leftover, 0.0)
+
+
+def final_name(name: str) -> str | None:
+    """Returns what the partial file or folder of a name is to be called; None for other names."""
     match = _PARTIAL_NAME.fullmatch(name)
-    return match is not None and match[1] in names
+    return match[1] if match else None
 
 
 def unique_names(path: Path, suffix: str) -> list[Path]:
@@ -184,7 +193,10 @@ def unique_name(path: Path, suffix: str) -> Path:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Moves a file or folder to a name in the same folder, for good; what is there has its mode."""
+    """Moves a file or folder to another name in the same file system, for good.
+
+    It takes over the mode of what is there.
+    """
     output_mode.keep(target, source)
     source.replace(target)
     sync(target.parent)
@@ -212,7 +224,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held(folder: str | os.PathLike[str], what: str) -> Iterator[None]:
+def held(folder: str | os.PathLike[str], what: str, *, together: bool = False) -> Iterator[None]:
     """Holds a folder for this process, so that no other that would hold it writes there.
 
     The lock ends with the process. A file system without locks is taken as it is.
@@ -220,13 +232,14 @@ def held(folder: str | os.PathLike[str], what: str) -> Iterator[None]:
     Args:
       folder: exists.
       what: who writes there, for the error of another.
+      together: with all others who say so too, but not with one who wants it alone.
 
     Raises:
       UserError: another process holds it.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if _lock(descriptor) is False:
+        if _lock(descriptor, shared=together) is False:
             raise UserError(
                 f"{os.fspath(folder)}: another {what} writes there; wait for its end, or choose "
                 "another --output_dir"
@@ -257,24 +270,6 @@ def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
         "size_bytes": path.stat().st_size,
         "sha256": sha256_of_file(path),
     }
-
-
-def is_intact(path: Path, recorded: object) -> bool:
-    """Tells whether a file is the one that one of several recorded fingerprints was taken of.
-
-    Args:
-      path: the file.
-      recorded: a list of `fingerprint` as read from JSON; anything else vouches for nothing.
-    """
-    if not isinstance(recorded, list) or not path.is_file():
-        return False
-    same_size = {"name": path.name, "size_bytes": path.stat().st_size}
-    candidates = [
-        entry
-        for entry in recorded
-        if isinstance(entry, dict) and same_size.items() <= entry.items()
-    ]
-    return bool(candidates) and fingerprint(path) in candidates
 
 
 def _create_file(path: Path) -> tuple[Path, int]:
@@ -312,21 +307,36 @@ def _owns(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _remove_leftover(leftover: Path, path: Path) -> None:
-    """Removes what a killed writer of `path` left; raises `UserError` if the writer lives."""
+def _require_unwritten(path: Path) -> None:
+    """Raises `UserError` if who put `path` in place still holds it."""
+    try:
+        # A pipe of this name would otherwise wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        if _lock_soon(descriptor, _SECONDS_TO_END, shared=True) is False:
+            raise _writes_already(path)
+    finally:
+        os.close(descriptor)
+
+
+def _writes_already(path: Path) -> UserError:
+    return UserError(
+        f"{path}: another program is writing it; wait for its end, or choose another output"
+    )
+
+
+def _removed(leftover: Path, seconds: float) -> bool:
+    """Removes what a killed writer has left; false if its writer still lives after some seconds."""
     try:
         descriptor = os.open(leftover, os.O_RDONLY if leftover.is_dir() else os.O_RDWR)
     except FileNotFoundError:
-        return
+        return True
     try:
-        give_up = time.monotonic() + _SECONDS_TO_END
-        while (locked := _lock(descriptor)) is False:
-            if time.monotonic() > give_up:
-                raise UserError(
-                    f"{path}: another program is writing it; wait for its end, or choose another "
-                    "output"
-                )
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        locked = _lock_soon(descriptor, seconds)
+        if locked is False:
+            return False
         if locked is None:
             _log.warning(
                 "%s is of a program that was killed or still runs; the file system has no locks "
@@ -337,18 +347,31 @@ def _remove_leftover(leftover: Path, path: Path) -> None:
             shutil.rmtree(leftover)
         else:
             leftover.unlink(missing_ok=True)
+        return True
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool | None:
+def _lock_soon(descriptor: int, seconds: float, *, shared: bool = False) -> bool | None:
+    """Locks as `_lock` as soon as it can within some seconds."""
+    give_up = time.monotonic() + seconds
+    while (locked := _lock(descriptor, shared=shared)) is False and time.monotonic() < give_up:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    return locked
+
+
+def _lock(descriptor: int, *, shared: bool = False) -> bool | None:
     """Locks an open file or folder until it is closed.
+
+    Args:
+      descriptor: what is open.
+      shared: with others who want it shared.
 
     Returns:
       True if it is locked now, False if another process has it, None if there are no locks there.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from data_prep.common import output_mode
+from data_prep.common import atomic_files, output_mode
 from data_prep.common.errors import UsageError, UserError
 from data_prep.common.paths import expand_patterns, open_local
 
@@ -136,18 +136,33 @@ def sha256(path: str) -> str:
         return digest.hexdigest()
 
 
+def is_intact(path: str, recorded: object) -> bool:
+    """Tells whether a file is the one that one of several recorded fingerprints was taken of.
+
+    Args:
+      path: the file.
+      recorded: a list of `atomic_files.fingerprint` as read from JSON; anything else vouches for
+        nothing.
+    """
+    found: dict[str, Any] = {"name": Path(path).name, "size_bytes": size(path)}
+    if found["size_bytes"] is None or not isinstance(recorded, list):
+        return False
+    digests = [
+        entry.get("sha256")
+        for entry in recorded
+        if isinstance(entry, dict) and found.items() <= entry.items()
+    ]
+    return bool(digests) and sha256(path) in digests
+
+
 @contextlib.contextmanager
 def create(path: str) -> Iterator[IO[bytes]]:
     """Opens a new file for writing, in a folder that is there. Nothing else may have its name."""
     if not is_remote(path):
-        with Path(path).open("wb", buffering=_BUFFER_BYTES) as stream:
-            try:
+        with atomic_files.naming(path):
+            with Path(path).open("wb", buffering=_BUFFER_BYTES) as stream:
                 yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            except OSError as error:
-                # A failed write does not say which file it was.
-                raise OSError(error.errno, error.strerror, path) from None
+            atomic_files.sync(path)
         return
     from apache_beam.io.filesystem import CompressionTypes
 
@@ -158,7 +173,10 @@ def create(path: str) -> Iterator[IO[bytes]]:
 
 
 def write(path: str, data: bytes) -> None:
-    """Writes a file that appears under its name only when it is complete."""
+    """Writes a file that appears under its name only when it is complete.
+
+    Several may write the same; the last one's stays. A kill leaves a partial file behind.
+    """
     partial = f"{path}.{uuid.uuid4().hex}.partial"
     with create(partial) as stream:
         stream.write(data)
@@ -168,17 +186,9 @@ def write(path: str, data: bytes) -> None:
 def replace(source: str, destination: str) -> None:
     """Moves a file to a name, whatever had it before."""
     if not is_remote(destination):
-        made, existing = Path(source), Path(destination)
-        with contextlib.suppress(PermissionError):
-            # Of a worker that is another user on this machine; its own umask decides.
-            output_mode.set_mode(made, output_mode.of_new_file())
-            output_mode.keep(existing, made)
-        made.replace(existing)
-        folder = os.open(Path(destination).parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        made = Path(source)
+        output_mode.set_mode(made, output_mode.of_new_file())
+        atomic_files.replace(made, Path(destination))
         return
     systems = _file_systems()
     with _naming(destination):

@@ -39,7 +39,7 @@ def require_replaceable(path: Path, program: str) -> None:
             f"{program}; choose a new folder or an empty one"
         )
     own = {RECORD_FILE, *record.get("files", [])}
-    foreign = sorted(name for name in present - own if not atomic_files.is_leftover_of(name, own))
+    foreign = sorted(name for name in present - own if atomic_files.final_name(name) not in own)
     if foreign:
         raise UserError(
             f"--output_dir: {path} also holds {foreign[0]}, which {program} did not write and "

@@ -66,9 +66,13 @@ def keep(existing: Path, new: Path) -> None:
 
 
 def set_mode(path: Path, mode: int) -> None:
-    """Gives a file or folder a mode if it has another; not all file systems can."""
+    """Gives a file or folder a mode if it has another and belongs to this user.
+
+    One of a worker that is another user has the mode that its own umask decides.
+    """
     if stat.S_IMODE(path.stat().st_mode) != mode:
-        path.chmod(mode)
+        with contextlib.suppress(PermissionError):
+            path.chmod(mode)
 
 
 def of_new_file() -> int:

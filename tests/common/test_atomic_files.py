@@ -57,6 +57,50 @@ def test_the_living_are_left_alone_and_the_dead_cleared_away(
     assert path.read_text() == "ours"
 
 
+def test_who_has_put_a_file_in_place_holds_it_until_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic_files, "_SECONDS_TO_END", 0.0)
+    path = tmp_path / "out"
+    with atomic_files.PartialFile(path, "w") as first:
+        first.stream.write("first")
+        first.finish()
+        first.commit()
+        with pytest.raises(UserError, match="another program is writing it"):
+            atomic_files.PartialFile(path)
+        assert path.read_text() == "first"
+    with atomic_files.atomic_write(path, "w") as stream:
+        stream.write("second")
+    assert path.read_text() == "second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_the_dead_abandoned_goes_without_a_wait_for_the_living(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    (tmp_path / "out.0123abcd.partial").touch()
+    with atomic_files.PartialFile(path) as living:
+        (tmp_path / "out.0123abcd.partial").touch()
+        atomic_files.remove_abandoned(path)
+        assert len(list(tmp_path.iterdir())) == 1
+        assert living.path == path
+
+
+def test_a_folder_is_held_alone_or_together(tmp_path: Path) -> None:
+    with (
+        atomic_files.held(tmp_path, "one", together=True),
+        atomic_files.held(tmp_path, "two", together=True),
+        pytest.raises(UserError, match="another three writes there"),
+        atomic_files.held(tmp_path, "three"),
+    ):
+        pass
+    with (
+        atomic_files.held(tmp_path, "one"),
+        pytest.raises(UserError, match="another two writes there"),
+        atomic_files.held(tmp_path, "two", together=True),
+    ):
+        pass
+
+
 def test_names_that_only_look_alike_stay(tmp_path: Path) -> None:
     names = ["out.partial", "out.0123.partial", "out.0123abcg.partial", "xout.0123abcd.partial"]
     for name in names:

@@ -76,8 +76,8 @@ def test_latest_passes_over_incomplete_ones(tmp_path):
     checkpoint.update_checkpoint_state(tmp_path, bare, [good, cut, bare])
     truncate(cut + DATA, 0.99)
     Path(bare + DATA).unlink()
-    (tmp_path / f"model.ckpt-4.partial{DATA}").touch()
-    (tmp_path / "model.ckpt-4.partial.index").touch()
+    (tmp_path / "model.ckpt-4.0123abcd.partial").mkdir()
+    copy_checkpoint(TRAINED, tmp_path / "model.ckpt-4.0123abcd.partial", "model.ckpt-4")
     assert checkpoint.latest_checkpoint(tmp_path) == good
     Path(good + ".index").unlink()
     assert checkpoint.latest_checkpoint(tmp_path) is None
@@ -156,6 +156,22 @@ def test_odd_tensors_come_back(tmp_path):
     assert checkpoint.latest_checkpoint(tmp_path) == str(tmp_path / "odd [1].ckpt")
     with pytest.raises(UserError, match="no tensor d"):
         checkpoint.read_tensors(str(tmp_path / "odd [1].ckpt"), ["d"])
+
+
+def test_what_kills_have_left_goes_and_the_rest_stays(tmp_path):
+    kept = copy_checkpoint(TRAINED, tmp_path, "model.ckpt-1")
+    copy_checkpoint(TRAINED, tmp_path, "model.ckpt-2")
+    (tmp_path / "model.ckpt-2.index").unlink()
+    copy_checkpoint(TRAINED, tmp_path, "other.ckpt-2")
+    (tmp_path / "other.ckpt-2.index").unlink()
+    (tmp_path / "model.ckpt-3.0123abcd.partial").mkdir()
+    copy_checkpoint(TRAINED, tmp_path / "model.ckpt-3.0123abcd.partial", "model.ckpt-3")
+    (tmp_path / "other.ckpt-3.0123abcd.partial").mkdir()
+    checkpoint.remove_unfinished(tmp_path, "model.ckpt-")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{Path(kept).name}.index", f"{Path(kept).name}{DATA}",
+        f"other.ckpt-2{DATA}", "other.ckpt-3.0123abcd.partial",
+    }  # fmt: skip
 
 
 def test_a_missing_folder_is_no_place_to_write(tmp_path):
