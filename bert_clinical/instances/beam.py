@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 
 import bert_clinical
 from bert_clinical.instances.settings import InstanceSettings
-from bert_clinical.instances.shards import Outcome, require_no_failures, shard_names
+from bert_clinical.instances.shards import (
+    STAGING_NAME,
+    Outcome,
+    require_no_failures,
+    shard_names,
+    tell_damaged,
+)
 from bert_clinical.instances.writer import signature
 from bert_clinical.wordpieces.vocabulary import require_usable_vocab
 from data_prep.beam import flags as beam_flags
@@ -23,7 +29,6 @@ from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-FOLDER_NAME = "create_pretraining_data.beam"
 RESULT = "shards.json"
 
 
@@ -119,6 +124,7 @@ def make_shards(
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename}: is a file; a folder was expected") from None
     with (
+        beam_files.held(output_dir, "create_pretraining_data"),
         beam_files.told_as_given([*inputs, *outputs]),
         beam_launch.Launcher(runner, options) as launcher,
     ):
@@ -131,9 +137,11 @@ def make_shards(
         )
         there = [shard for shard in shards if beam_files.size(shard.sidecar) is not None]
         found = run(there, check=True) if there else {}
-        for outcome in found.values():
+        for shard, outcome in found.items():
             if outcome.failure is not None:
                 raise UserError(outcome.failure)
+            if outcome.description is None and beam_files.size(shard.output_file) is not None:
+                tell_damaged(shard.output_file)
         descriptions = {
             shard: o.description for shard, o in found.items() if o.description is not None
         }
@@ -167,7 +175,7 @@ def _run(
     """Returns what came of each shard, in order."""
     if not check:
         _log.info("%d shard(s) to make on %s", len(shards), runner)
-    with beam_files.staging(beam_files.join(output_dir, FOLDER_NAME)) as staging:
+    with beam_files.staging(beam_files.join(output_dir, STAGING_NAME)) as staging:
         launcher.run(
             "bert_clinical.instances.beam_steps",
             shards=shards,

@@ -56,7 +56,7 @@ def build(
 
 
 class _CheckShard(beam.DoFn):
-    """A shard → its sidecar if it is there and made as it is to be, nothing if it is missing."""
+    """A shard → its sidecar if it is there whole and made as it is to be, else nothing."""
 
     def __init__(self, shared: ShardSettings, staging: str) -> None:
         self._shared = shared
@@ -82,7 +82,8 @@ class _CheckShard(beam.DoFn):
         description = parse_sidecar(beam_files.read(shard.sidecar), shard.sidecar)
         text = beam_files.sha256(shard.input_file)
         require_made_so(description, json.loads(self._shared.signature), text, shard.output_file)
-        return description
+        intact = beam_files.is_intact(shard.output_file, description.get("outputs"))
+        return description if intact else None
 
 
 class _MakeShard(beam.DoFn):

@@ -20,6 +20,9 @@ from data_prep.common.workers import Workers
 
 _log = logging.getLogger(__name__)
 
+STAGING_NAME = "create_pretraining_data.beam"
+"""The folder within the output's in which a runner of Beam keeps what is not complete."""
+
 
 class Shard(NamedTuple):
     """An input file and what becomes of it."""
@@ -90,20 +93,35 @@ def make_shards(
       The shards' sidecars.
 
     Raises:
-      UserError: a shard that exists was made otherwise, another program makes one of them now, or
-        one could not be made; those that could are kept.
+      UserError: a shard that exists was made otherwise, or one could not be made, as when another
+        program is making it; those that could are kept. A runner of Beam has the folder.
     """
+    folder = shards[0].output_file.parent
+    # Not alone: the jobs of an array, each with its own inputs, write to one folder.
+    with atomic_files.held(folder, "create_pretraining_data --runner", together=True):
+        files.remove_folder(str(folder / STAGING_NAME))
+        return _make_missing(shards, vocab_file, do_lower_case, settings, buffer_bytes, num_workers)
+
+
+def _make_missing(
+    shards: Sequence[Shard],
+    vocab_file: str | os.PathLike[str],
+    do_lower_case: bool,
+    settings: InstanceSettings,
+    buffer_bytes: int,
+    num_workers: int,
+) -> list[dict[str, Any]]:
     wanted = signature(vocab_file, do_lower_case, settings)
     descriptions = {shard: _finished(shard, wanted) for shard in shards}
     missing = [shard for shard in shards if descriptions[shard] is None]
+    for shard in missing:
+        if shard.output_file.exists() and sidecar_path(shard.output_file).exists():
+            tell_damaged(str(shard.output_file))
     if len(missing) < len(shards):
         _log.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
     make_worker = functools.partial(_ShardMaker, vocab_file, do_lower_case, settings, buffer_bytes)
     failures = []
     total = sum(shard.input_file.stat().st_size for shard in missing)
-    for shard in missing:
-        # Another program that makes it is told at once.
-        atomic_files.remove_leftovers(shard.output_file)
     with _nothing_partial(missing), contextlib.ExitStack() as stack:
         # The largest first, so that the last worker to end does not end long after the others.
         missing.sort(key=lambda shard: -shard.input_file.stat().st_size)
@@ -153,10 +171,13 @@ def _finished(shard: Shard, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     text = atomic_files.sha256_of_file(shard.input_file)
     require_made_so(description, wanted, text, str(shard.output_file))
-    if not files.is_intact(str(shard.output_file), description.get("outputs")):
-        _log.warning("%s is not what its sidecar vouches for; it is made again", shard.output_file)
-        return None
-    return description
+    intact = files.is_intact(str(shard.output_file), description.get("outputs"))
+    return description if intact else None
+
+
+def tell_damaged(output_file: str) -> None:
+    """Says that a shard that is there is made again."""
+    _log.warning("%s is not what its sidecar vouches for; it is made again", output_file)
 
 
 def require_made_so(
@@ -199,9 +220,7 @@ def _nothing_partial(shards: Sequence[Shard]) -> Iterator[None]:
     finally:
         for shard in shards:
             for path in (shard.output_file, sidecar_path(shard.output_file)):
-                # What another program writes by now is its own.
-                with contextlib.suppress(UserError):
-                    atomic_files.remove_leftovers(path)
+                atomic_files.remove_abandoned(path)
 
 
 class _ShardMaker:
@@ -225,7 +244,10 @@ class _ShardMaker:
     def __call__(self, shard: Shard) -> Outcome:
         return outcome_of(
             functools.partial(
-                self._writer.write, input_files=[shard.input_file], output_files=[shard.output_file]
+                self._writer.write,
+                input_files=[shard.input_file],
+                output_files=[shard.output_file],
+                is_there=functools.partial(_finished, shard, self._writer.signature),
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -17,9 +17,8 @@ from bert_clinical.instances.maker import InstanceCounts, InstanceMaker
 from bert_clinical.instances.settings import InstanceSettings
 from bert_clinical.instances.spill import DEFAULT_BUFFER_BYTES, InstanceStore
 from bert_clinical.tfrecords import encoding
-from bert_clinical.tfrecords.files import open_outputs
+from bert_clinical.tfrecords.files import TFRecordOutputs
 from bert_clinical.tfrecords.schema import instance_width
-from bert_clinical.tfrecords.sidecars import write_sidecar
 from bert_clinical.tokenization import UNK, FullTokenizer
 from bert_clinical.wordpieces.line_encoder import LineEncoder
 from data_prep.canaries import record as canary_record
@@ -67,6 +66,7 @@ class ExampleWriter:
         input_files: Sequence[str | os.PathLike[str]],
         output_files: Sequence[str | os.PathLike[str]],
         input_names: Sequence[str] | None = None,
+        is_there: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> dict[str, Any]:
         """Writes the examples of all input files, one to each output file in turn.
 
@@ -76,23 +76,26 @@ class ExampleWriter:
           input_files: a sentence a line, a blank line between documents.
           output_files: their folders exist; without any the examples are only counted.
           input_names: how sidecars call the input files; their absolute paths if None.
+          is_there: returns the description of the outputs if they need not be made; called when
+            no other program can be making them.
 
         Returns:
           The description that stands in the sidecars.
 
         Raises:
-          UserError: the text cannot be read, or there is none.
+          UserError: the text cannot be read, or there is none; or another program is writing the
+            outputs.
         """
-        with contextlib.ExitStack() as stack:
-            # Opened first, so that an output that cannot be written is known before the work.
-            streams = stack.enter_context(open_outputs(output_files))
+        # Opened first, so that an output that cannot be written is known before the work.
+        with TFRecordOutputs(output_files) as outputs:
+            description = is_there()
+            if description is not None:
+                return description
             corpus = self._read(input_files)
-            counts = self._make_and_encode(corpus, streams, output_files)
-        names = input_names or [os.path.abspath(path) for path in input_files]  # noqa: PTH100
-        outputs = [atomic_files.fingerprint(path) for path in output_files]
-        description = self._description(corpus, counts, names, outputs)
-        for path in output_files:
-            write_sidecar(path, description)
+            counts = self._make_and_encode(corpus, outputs.streams, output_files)
+            names = input_names or [os.path.abspath(path) for path in input_files]  # noqa: PTH100
+            description = self._description(corpus, counts, names, outputs.finish())
+            outputs.commit(description)
         return description
 
     def _read(self, input_files: Sequence[str | os.PathLike[str]]) -> Corpus:

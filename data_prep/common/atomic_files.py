@@ -85,6 +85,10 @@ class PartialFile:
             self.stream.flush()
             os.fsync(self.stream.fileno())
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns the `fingerprint` that the file, which is finished, has under its final name."""
+        return {**fingerprint(self._partial), "name": self.path.name}
+
     def commit(self) -> None:
         """Gives the file, which is finished, its final name."""
         replace(self._partial, self.path)

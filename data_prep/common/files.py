@@ -249,6 +249,16 @@ def remove_folder(path: str) -> None:
 
 
 @contextlib.contextmanager
+def held(folder: str, what: str) -> Iterator[None]:
+    """Holds a folder as `atomic_files.held` does; one of another machine cannot be held."""
+    if is_remote(folder):
+        yield
+        return
+    with atomic_files.held(folder, what):
+        yield
+
+
+@contextlib.contextmanager
 def staging(folder: str) -> Iterator[str]:
     """Yields a folder within `folder` for what is not complete; afterwards both are gone.
 

@@ -16,7 +16,14 @@ from data_prep.formatting import manifest
 from data_prep.formatting.formatter import FormattedBatch, NoteToFormat
 from data_prep.formatting.selection import Survey, describe_categories
 from data_prep.formatting.settings import FormatSettings
-from data_prep.formatting.work_folder import WorkFolder, WorkShard, cut, remove_unfinished
+from data_prep.formatting.work_folder import (
+    WorkFolder,
+    WorkShard,
+    cut,
+    remove_staging,
+    remove_unfinished,
+    require_no_staging,
+)
 from data_prep.notes.rows import NoteSource, read_all
 from data_prep.notes.sources import open_file, open_table
 
@@ -59,8 +66,10 @@ def format_notes(
         earlier = manifest.find_earlier(Folder(str(output_dir)), described)
         if earlier is manifest.Earlier.COMPLETE:
             remove_unfinished(output_dir)
+            remove_staging(output_dir)
             _log.info("%s is complete already, made with these flags; nothing to do", output_dir)
             return
+        require_no_staging(output_dir)
         survey = Survey(skip_bad_rows=settings.skip_bad_rows)
         for row in read_all(sources):
             survey.add(row)

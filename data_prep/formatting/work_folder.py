@@ -27,6 +27,8 @@ from data_prep.formatting.text_files import Document, TextFile, TextFiles, requi
 _log = logging.getLogger(__name__)
 
 FOLDER_NAME = "format_notes.work"
+STAGING_NAME = "format_notes.beam"
+"""The folder in which a runner of Beam keeps what is not complete."""
 
 # Small enough that a kill loses seconds, large enough that an archive is some ten thousand files.
 # The first are smaller, so that several workers share a small input evenly.
@@ -194,6 +196,29 @@ def remove_unfinished(output_dir: Path) -> None:
     (path / _SETTINGS).unlink(missing_ok=True)
     atomic_files.sync(path)
     shutil.rmtree(path)
+
+
+def remove_staging(output_dir: Path) -> None:
+    """Removes what a runner of Beam had not completed in an output folder, if there is any.
+
+    The caller holds the output folder.
+    """
+    if (output_dir / STAGING_NAME).exists():
+        shutil.rmtree(output_dir / STAGING_NAME)
+
+
+def require_no_staging(output_dir: Path) -> None:
+    """Refuses to go on beside what a runner of Beam has begun.
+
+    Raises:
+      UserError: there is such.
+    """
+    path = output_dir / STAGING_NAME
+    if path.exists():
+        raise UserError(
+            f"{path} holds the unfinished work of a run with --runner; give the same flags with "
+            f"--runner to go on, remove {path}, or choose another --output_dir"
+        )
 
 
 def _file_name(shard: WorkShard, content: bytes) -> str:

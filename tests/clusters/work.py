@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.beam import progress as beam_progress
-from data_prep.formatting.beam import run as beam_format_notes
+from data_prep.formatting import work_folder
 from tests.beam_pipelines import folder_bytes
 from tests.clusters.nodes import Node
 from tests.golden_data import golden
@@ -111,7 +111,7 @@ def wait_for(what: str, has_happened: Callable[[], Any], process: subprocess.Pop
 def formatted_notes(out: Path) -> int:
     """Returns how many notes workers have formatted for a run that goes on."""
     found = 0
-    for path in out.glob(f"{beam_format_notes.FOLDER_NAME}/run-*/{beam_progress.PREFIX}*.json"):
+    for path in out.glob(f"{work_folder.STAGING_NAME}/runs/*/{beam_progress.PREFIX}*.json"):
         with contextlib.suppress(FileNotFoundError):
             found += json.loads(path.read_text()).get("notes", 0)
     return found

@@ -19,7 +19,6 @@ import pytest
 from data_prep.beam import launch as beam_launch
 from data_prep.common import files as beam_files
 from data_prep.formatting import work_folder as work_shards
-from data_prep.formatting.beam import run as beam_format_notes
 from tests.beam_pipelines import DIRECT, folder_bytes, job_service, processes
 from tests.format_notes_program import (
     PLANTED,
@@ -108,6 +107,13 @@ def test_done_again_nothing_is_done_but_what_is_missing(tmp_path: Path, capfd) -
     status, out, err = run(capfd, output_dir=tmp_path / "beam", **flags, **DIRECT)
     assert (status, err) == (0, "")
     assert "complete already" in out
+    # A kill between the manifest and the removal of the work.
+    marker = tmp_path / "beam" / work_shards.STAGING_NAME / "assembling.json"
+    for runner in (DIRECT, {}):
+        marker.parent.mkdir()
+        marker.write_text("{}")
+        assert run(capfd, output_dir=tmp_path / "beam", **flags, **runner)[0] == 0
+        assert folder_bytes(tmp_path / "beam") == made
     (tmp_path / "beam" / "physician-00001-of-00002.txt").unlink()
     assert run(capfd, output_dir=tmp_path / "beam", **flags, **DIRECT)[0] == 0
     assert folder_bytes(tmp_path / "beam") == made
@@ -201,7 +207,7 @@ def test_a_killed_worker_ends_the_run_and_leaves_nothing_wrong(tmp_path: Path, c
     while not at_work:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-        if list(out.glob(f"{beam_format_notes.FOLDER_NAME}/run-*/survey.json")):
+        if list(out.glob(f"{work_shards.STAGING_NAME}/runs/*/survey.json")):
             # What a worker takes for its imports lies below.
             mine = set(worker_processes()) - others
             at_work = [pid for pid in mine if cpu_seconds(pid) > 2]
@@ -354,6 +360,16 @@ def test_work_left_unfinished_without_a_runner_is_not_touched(tmp_path: Path, ca
     status, _, err = run(capfd, input_file=source, output_dir=tmp_path / "out", **RULES, **DIRECT)
     assert status == 1
     assert "without --runner" in err
+
+
+def test_work_left_unfinished_with_a_runner_is_not_touched(tmp_path: Path, capfd) -> None:
+    source = write_notes(tmp_path / "n.csv", made_up_notes(6))
+    (tmp_path / "out" / work_shards.STAGING_NAME).mkdir(parents=True)
+    status, _, err = run(
+        capfd, input_file=source, output_dir=tmp_path / "out", category="all", **RULES
+    )
+    assert status == 1
+    assert "with --runner" in err
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bert_clinical.instances import beam as beam_shards
+from bert_clinical.instances.shards import STAGING_NAME
 from data_prep.beam import launch as beam_launch
 from tests.beam_pipelines import DIRECT, folder_bytes, job_service, processes
 from tests.golden_data import golden
@@ -120,7 +120,7 @@ def test_a_failing_shard_is_named_and_leaves_the_others(
     assert result.stderr == expected.stderr
     assert PLANTED not in result.stdout + result.stderr
     assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "one")
-    assert not (tmp_path / "out" / beam_shards.FOLDER_NAME).exists()
+    assert not (tmp_path / "out" / STAGING_NAME).exists()
 
 
 @pytest.mark.parametrize(

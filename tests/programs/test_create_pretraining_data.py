@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bert_clinical.instances.shards import STAGING_NAME
 from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
 from data_prep.common import atomic_files
+from data_prep.common.errors import UserError
 from tests import full_disk
 from tests.golden_data import golden
 from tests.instances.test_maker import GOLDEN_RUNS
@@ -438,6 +440,37 @@ def test_two_programs_do_not_make_the_same_output(kind, tmp_path, shards, small)
     assert_one_line_error(result, 1, str(tmp_path), "another", "wait for its end")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
+
+
+def test_programs_with_other_inputs_share_a_folder(tmp_path, shards, small):
+    out = tmp_path / "out"
+    flags = busy_flags(shards, {"output_dir": out, "num_workers": 2}, small)
+    process = start(**flags)
+    wait_until(lambda: list(out.glob("part-1.tfrecord.*.partial")), process)
+    # What a program on Beam has left; none runs, for it would hold the folder alone.
+    (out / STAGING_NAME / "run").mkdir(parents=True)
+    other = {"input_file": shards / "part-0.txt", **small}
+    assert_success(run(**other, output_dir=out))
+    assert not (out / STAGING_NAME).exists()
+    # The one that is being made is refused, the other is made nevertheless.
+    both = {**other, "input_file": f"{shards}/part-[12].txt"}
+    assert_one_line_error(
+        run(**both, output_dir=out), 1, "1 of 2 shards", "part-1.tfrecord: another program"
+    )
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    (partial,) = out.glob("*.partial")
+    partial.unlink()
+    assert names(out) == sorted(
+        f"part-{number}.tfrecord{suffix}" for number in (0, 2) for suffix in ("", ".json")
+    )
+    with (
+        atomic_files.held(out, "one on Beam"),
+        pytest.raises(UserError, match="another create_pretraining_data --runner writes there"),
+        atomic_files.held(out, "create_pretraining_data --runner", together=True),
+    ):
+        pass
 
 
 def test_worker_that_dies_is_named(tmp_path, shards, small):

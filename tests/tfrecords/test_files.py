@@ -4,17 +4,21 @@ import errno
 
 import pytest
 
-from bert_clinical.tfrecords.files import open_outputs
-from bert_clinical.tfrecords.sidecars import read_sidecar, write_sidecar
+from bert_clinical.tfrecords import files
+from bert_clinical.tfrecords.files import TFRecordOutputs
+from bert_clinical.tfrecords.sidecars import read_sidecar
+from data_prep.common import atomic_files
+from data_prep.common.errors import UserError
 from tests.tfrecord_files import framed, read_records
 
 RECORDS = [b"", b"x", b"note " * 100]
 
 
 def write(path, records=RECORDS):
-    with open_outputs([path]) as (stream,):
+    with TFRecordOutputs([path]) as outputs:
         for record in records:
-            stream.write(framed(record))
+            outputs.streams[0].write(framed(record))
+        outputs.commit({"outputs": outputs.finish()})
     return path
 
 
@@ -22,7 +26,8 @@ def write(path, records=RECORDS):
 def test_round_trip(tmp_path, name):
     path = write(tmp_path / name)
     assert read_records(path) == RECORDS
-    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name, f"{name}.json"]
+    assert read_sidecar(path) == {"outputs": [atomic_files.fingerprint(path)]}
     assert name.endswith(".gz") == (path.read_bytes()[:2] == b"\x1f\x8b")
 
 
@@ -32,28 +37,54 @@ def test_gzip_bytes_do_not_depend_on_name_or_time(tmp_path):
 
 def test_failed_block_leaves_what_was_there(tmp_path):
     old = write(tmp_path / "a.tfrecord")
-    write_sidecar(old, {"kept": 1})
+    sidecar = read_sidecar(old)
     before = old.read_bytes()
     with (
         pytest.raises(KeyboardInterrupt),
-        open_outputs([old, tmp_path / "b.tfrecord.gz"]) as streams,
+        TFRecordOutputs([old, tmp_path / "b.tfrecord.gz"]) as outputs,
     ):
-        streams[0].write(b"half")
-        streams[1].write(b"half")
+        outputs.streams[0].write(b"half")
+        outputs.streams[1].write(b"half")
         raise KeyboardInterrupt
     assert old.read_bytes() == before
+    assert read_sidecar(old) == sidecar
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tfrecord", "a.tfrecord.json"]
 
 
-def test_new_file_loses_the_old_sidecar(tmp_path):
+def test_the_old_sidecar_never_describes_the_new_file(tmp_path, monkeypatch):
     path = write(tmp_path / "a.tfrecord")
-    write_sidecar(path, {"of": "the first"})
-    write(path, [b"second"])
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write_sidecar", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(path, [b"second"])
+    assert read_records(path) == [b"second"]
     assert read_sidecar(path) is None
+
+
+def test_until_the_sidecar_stands_nobody_else_writes_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic_files, "_SECONDS_TO_END", 0.0)
+    path = tmp_path / "a.tfrecord"
+    with TFRecordOutputs([path]) as outputs:
+        outputs.streams[0].write(framed(b"first"))
+        description = {"outputs": outputs.finish()}
+        real = files.write_sidecar
+
+        def after_another(*args):
+            with pytest.raises(UserError, match="another program is writing it"):
+                TFRecordOutputs([path])
+            real(*args)
+
+        monkeypatch.setattr(files, "write_sidecar", after_another)
+        outputs.commit(description)
+    assert read_records(path) == [b"first"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tfrecord", "a.tfrecord.json"]
 
 
 def test_failed_write_names_the_file(tmp_path):
     path = tmp_path / "a.tfrecord"
-    with pytest.raises(OSError, match="No space") as failure, open_outputs([path]):
+    with pytest.raises(OSError, match="No space") as failure, TFRecordOutputs([path]):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert failure.value.filename == str(path)

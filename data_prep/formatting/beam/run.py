@@ -8,13 +8,12 @@ import json
 import logging
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_prep.beam import flags as beam_flags
 from data_prep.beam import launch as beam_launch
-from data_prep.common import atomic_files
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
 from data_prep.common.paths import make_folder
@@ -22,10 +21,9 @@ from data_prep.common.same_run import require_same_settings
 from data_prep.formatting import manifest
 from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam import results as beam_results
-from data_prep.formatting.beam.results import Written, WrittenFile
+from data_prep.formatting.beam.results import Written
 from data_prep.formatting.selection import describe_categories
 from data_prep.formatting.settings import FormatSettings
-from data_prep.formatting.statistics import TextStatistics
 from data_prep.formatting.text_files import (
     HELD_OUT_SUFFIX,
     TextFile,
@@ -36,8 +34,6 @@ from data_prep.formatting.text_files import (
 from data_prep.notes import sources as note_sources
 
 _log = logging.getLogger(__name__)
-
-FOLDER_NAME = "format_notes.beam"
 
 _ASSEMBLING = "assembling.json"
 
@@ -94,6 +90,7 @@ def format_notes(
         folder = beam_files.Folder(output_dir)
         earlier = manifest.find_earlier(folder, described)
         if earlier is manifest.Earlier.COMPLETE:
+            staging.finish()
             _log.info("%s is complete already, made with these flags; nothing to do", output_dir)
             return
         survey = beam_results.survey_of(surveyed, skip_bad_rows=settings.skip_bad_rows)
@@ -121,7 +118,7 @@ def format_notes(
         require_text(written.statistics)
         _require_agreement(written, total)
         staging.begin_to_assemble(described)
-        outputs = _move(written.files, written.statistics, output_dir, settings.num_shards)
+        outputs = _move(written, staging, output_dir, settings.num_shards)
         selection = settings.make_selection(categories, None)
         for counts in written.left_out:
             selection.add_counts(counts)
@@ -135,7 +132,7 @@ def format_notes(
                 files=outputs,
             )
             for name in (manifest.REPORT_NAME, manifest.MANIFEST_NAME):
-                beam_files.write(beam_files.join(output_dir, name), Path(here, name).read_bytes())
+                staging.place(name, Path(here, name).read_bytes(), output_dir)
         staging.finish()
     manifest.log_summary(output_dir, selection, written.statistics, outputs)
 
@@ -149,9 +146,10 @@ class _Staging:
     """
 
     def __init__(self, output_dir: str) -> None:
-        self._path = beam_files.join(output_dir, FOLDER_NAME)
+        self._path = beam_files.join(output_dir, work_shards.STAGING_NAME)
         self._marker = beam_files.join(self._path, _ASSEMBLING)
-        self.run = beam_files.join(self._path, f"run-{uuid.uuid4().hex}")
+        self._runs = beam_files.join(self._path, "runs")
+        self.run = beam_files.join(self._runs, uuid.uuid4().hex)
         self.is_assembling = beam_files.size(self._marker) is not None
         self._earlier = json.loads(beam_files.read(self._marker)) if self.is_assembling else None
 
@@ -175,6 +173,13 @@ class _Staging:
         beam_files.write(self._marker, json.dumps(described).encode())
         self.is_assembling = True
 
+    def place(self, name: str, data: bytes, output_dir: str) -> None:
+        """Writes a file of the output; what a kill leaves of it lies in this folder."""
+        temporary = beam_files.join(self.run, name)
+        with beam_files.create(temporary) as stream:
+            stream.write(data)
+        beam_files.replace(temporary, beam_files.join(output_dir, name))
+
     def finish(self) -> None:
         """Notes that the output is complete."""
         self.is_assembling = False
@@ -189,11 +194,7 @@ class _Staging:
 
     def _remove(self) -> None:
         """Removes what runs left, but for the note that files have begun to appear."""
-        marker = beam_files.read(self._marker) if self.is_assembling else None
-        beam_files.remove_folder(self._path)
-        if marker is not None:
-            beam_files.make_folder(self._path)
-            beam_files.write(self._marker, marker)
+        beam_files.remove_folder(self._runs if self.is_assembling else self._path)
 
 
 @contextlib.contextmanager
@@ -201,13 +202,11 @@ def _held(output_dir: str) -> Iterator[None]:
     """Makes the output folder and holds it; folders of other machines cannot be held."""
     if beam_files.is_remote(output_dir):
         beam_files.make_folder(output_dir)
-        yield
-        return
-    path = Path(output_dir)
-    make_folder(path)
-    with atomic_files.held(path, "format_notes"):
-        unfinished = path / work_shards.FOLDER_NAME
-        if unfinished.exists():
+    else:
+        make_folder(Path(output_dir))
+    with beam_files.held(output_dir, "format_notes"):
+        unfinished = Path(output_dir) / work_shards.FOLDER_NAME
+        if not beam_files.is_remote(output_dir) and unfinished.exists():
             raise UserError(
                 f"{unfinished} holds the unfinished work of a run without --runner; give the same "
                 f"flags without --runner to go on, remove {unfinished}, or choose another "
@@ -247,16 +246,14 @@ def _require_agreement(written: Written, total: int) -> None:
 _AFTER_THE_SURVEY = ("duplicate", "sectioning failed", "no sentence")
 
 
-def _move(
-    files: Sequence[WrittenFile], statistics: TextStatistics, output_dir: str, num_shards: int
-) -> list[TextFile]:
+def _move(written: Written, staging: _Staging, output_dir: str, num_shards: int) -> list[TextFile]:
     """Moves the files to their names, makes the empty ones, and returns all by name."""
-    outputs = {written.file.name: written.file for written in files}
-    for written in files:
-        beam_files.replace(written.temporary, beam_files.join(output_dir, written.file.name))
-    for category, held_out in statistics.counts:
+    outputs = {file.name: file for file, _ in written.files}
+    for file, temporary in written.files:
+        beam_files.replace(temporary, beam_files.join(output_dir, file.name))
+    for category, held_out in written.statistics.counts:
         for name in file_names(file_stem(category) + HELD_OUT_SUFFIX * held_out, num_shards):
             if name not in outputs:
-                beam_files.write(beam_files.join(output_dir, name), b"")
+                staging.place(name, b"", output_dir)
                 outputs[name] = TextFile(name, 0, 0, hashlib.sha256().hexdigest())
     return [outputs[name] for name in sorted(outputs)]

@@ -1,0 +1,340 @@
+"""What `kill_every_write` runs: every program that writes, in the ways in which it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.formatting import work_folder
+from tests.fine_tuning_data import from_checkpoint, write_conll, write_mednli
+from tests.format_notes_program import made_up_notes, write_notes
+from tests.golden_data import golden
+from tests.running import exit_status_here
+
+# Several work shards of a few notes.
+work_folder._NOTES_PER_SHARD = 2
+
+Flags = dict[str, Any]
+Run = Callable[..., Any]
+
+
+def _nothing(inputs: Path, run: Run) -> None:
+    del inputs, run
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program and how it is run.
+
+    Attributes:
+      name: of the case.
+      module: the program.
+      flags: given the folder of the inputs and that of the outputs, which exists.
+      prepare: makes the inputs; may run programs.
+      earlier: flags with which it ran before, so that there is something to replace.
+      differs: patterns of files that hold times, names or addresses; compared by name only, or not
+        at all where the name itself has a time.
+      grows: patterns of files that are written line by line under their names.
+      workers: processes of its own; they are killed too.
+      tensorflow: the program computes with it, so that nothing but imports can be done beforehand.
+    """
+
+    name: str
+    module: str
+    flags: Callable[[Path, Path], Flags]
+    prepare: Callable[[Path, Run], None] = _nothing
+    earlier: Callable[[Path, Path], Flags] | None = None
+    differs: tuple[str, ...] = ()
+    grows: tuple[str, ...] = ()
+    workers: bool = False
+    tensorflow: bool = False
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """What a run would import otherwise."""
+        return _TENSORFLOW if self.tensorflow else ()
+
+    def warm_up(self, folder: Path) -> None:
+        """Runs the program in this process, so that forks find all compiled, where that can be."""
+        if self.tensorflow:
+            return
+        place = folder / "warm"
+        (place / "out").mkdir(parents=True)
+        (place / "in").mkdir()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.prepare(place / "in", exit_status_here)
+            values = {**self.flags(place / "in", place / "out")}
+            values.pop("num_workers", None)
+            status = exit_status_here(self.module, **values)
+        if status:
+            raise AssertionError(f"{self.name} fails")
+
+
+_TENSORFLOW = (
+    "bert_clinical.nn.tensorflow",
+    "bert_clinical.pretraining.loop",
+    "bert_clinical.pretraining.run_record",
+    "bert_clinical.pretraining.evaluation",
+    "bert_clinical.tasks.model",
+    "bert_clinical.tasks.training",
+    "bert_clinical.inference.saved_model",
+    "bert_clinical.inference.extract",
+    "bert_clinical.conversion.convert",
+    "bert_clinical.conversion.model_card",
+    "tensorflow_text",
+    "matplotlib.pyplot",
+    "pyarrow.parquet",
+)
+
+
+def _notes(inputs: Path, run: Run) -> None:
+    del run
+    write_notes(inputs / "notes.csv", made_up_notes(12))
+
+
+def _format(inputs: Path, out: Path, **more: Any) -> Flags:
+    return {
+        "input_file": inputs / "notes.csv", "output_dir": out / "text", "category": "all",
+        "sentence_splitter": "rules", **more,
+    }  # fmt: skip
+
+
+def _texts(inputs: Path, run: Run) -> None:
+    del run
+    documents = golden("sentences_en_core_web_sm.txt").read_text().split("\n\n")
+    for number in range(3):
+        text = "\n\n".join(documents[2 * number : 2 * number + 2]) + "\n"
+        (inputs / f"part-{number}.txt").write_text(text)
+
+
+def _examples(inputs: Path, out: Path, **more: Any) -> Flags:
+    return {
+        "input_file": inputs / "part-*.txt", "vocab_file": golden("vocab_cased.txt"),
+        "do_lower_case": False, "dupe_factor": 1, "max_seq_length": 32,
+        "max_predictions_per_seq": 5, **{name: out / value for name, value in more.items()},
+    }  # fmt: skip
+
+
+def _several_outputs(inputs: Path, out: Path) -> Flags:
+    outputs = f"{out}/a.tfrecord,{out}/b.tfrecord.gz"
+    return {**_examples(inputs, out, report_file="report.html"), "output_file": outputs}
+
+
+def _tfrecords(inputs: Path, run: Run) -> None:
+    _texts(inputs, run)
+    run("bert_clinical.create_pretraining_data", **_examples(inputs, inputs, output_dir="."))
+    plain = inputs / "part-1.tfrecord"
+    with gzip.open(f"{plain}.gz", "wb") as packed:
+        packed.write(plain.read_bytes())
+
+
+def _pretrain(inputs: Path, out: Path, **more: Any) -> Flags:
+    return {
+        "bert_config_file": golden("model/bert_config.json"),
+        "input_file": f"{inputs}/part-0.tfrecord,{inputs}/part-1.tfrecord.gz",
+        "eval_input_file": inputs / "part-2.tfrecord", "output_dir": out / "model",
+        "do_train": True, "do_eval": True, "train_batch_size": 2, "eval_batch_size": 2,
+        "max_eval_steps": 1, "num_train_steps": 3, "num_warmup_steps": 1, "max_seq_length": 32,
+        "max_predictions_per_seq": 5, "save_checkpoints_steps": 1, "keep_checkpoint_max": 2,
+        "log_every": 1, **more,
+    }  # fmt: skip
+
+
+def _transformers(inputs: Path, run: Run) -> None:
+    run(
+        "bert_clinical.convert_to_transformers", verify=False,
+        **from_checkpoint(), output_dir=inputs / "model",
+    )  # fmt: skip
+
+
+def _to_transformers(inputs: Path, out: Path, **more: Any) -> Flags:
+    del inputs
+    return {**from_checkpoint(), "verify": False, "output_dir": out / "model", **more}
+
+
+def _from_transformers(inputs: Path, out: Path) -> Flags:
+    return {"transformers_dir": inputs / "model", "output_dir": out / "checkpoint"}
+
+
+def _lines(inputs: Path, run: Run) -> None:
+    _transformers(inputs, run)
+    (inputs / "lines.txt").write_text("The patient was admitted.\nNo fever ||| denies pain\n")
+
+
+def _features(inputs: Path, out: Path, *, name: str, **more: Any) -> Flags:
+    return {
+        "input_file": inputs / "lines.txt", "model_dir": inputs / "model",
+        "output_file": out / name, **more,
+    }  # fmt: skip
+
+
+def _mednli(inputs: Path, run: Run) -> None:
+    del run
+    write_mednli(inputs, train=16, dev=6, test=4)
+
+
+def _conll(inputs: Path, run: Run) -> None:
+    del run
+    write_conll(inputs, train=16, dev=6, test=4)
+
+
+def _fine_tune(inputs: Path, out: Path, *, task: str, **more: Any) -> Flags:
+    return {
+        **from_checkpoint(), "task_name": task, "data_dir": inputs, "output_dir": out / "model",
+        "max_seq_length": 32, "train_batch_size": 8, "num_train_epochs": 2, "do_train": True,
+        "do_eval": True, "do_predict": True, **more,
+    }  # fmt: skip
+
+
+def _evaluate(inputs: Path, out: Path) -> Flags:
+    return {**_fine_tune(inputs, out, task="mednli"), "do_train": False}
+
+
+def _runs(inputs: Path, run: Run) -> None:
+    del run
+    for seed in (1, 2):
+        folder = inputs / f"run-{seed}"
+        folder.mkdir()
+        settings = {
+            "random_seed": seed, "num_train_epochs": 2, "learning_rate": 1e-4,
+            "train_batch_size": 8,
+        }  # fmt: skip
+        results = {"hyperparameters": settings, "eval_accuracy": 0.5 + seed / 10}
+        (folder / "eval_results.json").write_text(json.dumps(results))
+
+
+_TO_TRANSFORMERS = functools.partial(
+    Case, module="bert_clinical.convert_to_transformers", flags=_to_transformers, tensorflow=True
+)
+_FORMAT = functools.partial(Case, module="data_prep.format_notes", prepare=_notes)
+_CREATE = functools.partial(Case, module="bert_clinical.create_pretraining_data", prepare=_texts)
+_FEATURES = functools.partial(
+    Case, module="bert_clinical.extract_features", prepare=_lines, tensorflow=True
+)
+
+CASES = [
+    Case(
+        "sample_notes",
+        "data_prep.sample_notes",
+        lambda _, out: {"output_file": out / "notes.csv", "num_notes": 30},
+        earlier=lambda _, out: {"output_file": out / "notes.csv", "num_notes": 20},
+    ),
+    _FORMAT("format_notes", flags=_format),
+    _FORMAT(
+        "format_notes shards",
+        flags=functools.partial(_format, num_shards=3, held_out_fraction=0.3),
+    ),
+    _FORMAT("format_notes near", flags=functools.partial(_format, deduplicate="near")),
+    _FORMAT(
+        "format_notes workers",
+        flags=functools.partial(_format, deduplicate="exact", num_workers=2),
+        workers=True,
+    ),
+    Case(
+        "create_vocab",
+        "bert_clinical.create_vocab",
+        lambda inputs, out: {
+            "input_file": inputs / "part-*.txt",
+            "output_file": out / "vocab.txt",
+            "vocab_size": 200,
+            "do_lower_case": False,
+        },
+        prepare=_texts,
+    ),
+    _CREATE("create_pretraining_data file", flags=_several_outputs, earlier=_several_outputs),
+    _CREATE(
+        "create_pretraining_data dir",
+        flags=functools.partial(_examples, output_dir="tfrecords", report_file="report.html"),
+    ),
+    _CREATE(
+        "create_pretraining_data workers",
+        flags=lambda inputs, out: {
+            **_examples(inputs, out, output_dir="tfrecords"),
+            "num_workers": 2,
+        },
+        workers=True,
+    ),
+    Case(
+        "run_pretraining",
+        "bert_clinical.run_pretraining",
+        _pretrain,
+        prepare=_tfrecords,
+        tensorflow=True,
+        differs=("out/model/tensorboard/*",),
+        grows=("out/model/training_log.jsonl",),
+    ),
+    _TO_TRANSFORMERS("convert_to_transformers"),
+    _TO_TRANSFORMERS(
+        "convert_to_transformers shards, again",
+        flags=functools.partial(_to_transformers, max_shard_size="100KB"),
+        earlier=_to_transformers,
+    ),
+    Case(
+        "convert_from_transformers",
+        "bert_clinical.convert_from_transformers",
+        _from_transformers,
+        prepare=_transformers,
+        tensorflow=True,
+    ),
+    Case(
+        "export_saved_model",
+        "bert_clinical.export_saved_model",
+        lambda inputs, out: {"model_dir": inputs / "model", "output_dir": out / "served"},
+        prepare=_transformers,
+        tensorflow=True,
+    ),
+    _FEATURES("extract_features json", flags=functools.partial(_features, name="f.jsonl")),
+    _FEATURES(
+        "extract_features npy", flags=functools.partial(_features, name="f.npy", pooling="mean")
+    ),
+    _FEATURES(
+        "extract_features parquet",
+        flags=functools.partial(_features, name="f.parquet", pooling="cls"),
+    ),
+    Case(
+        "fill_mask",
+        "bert_clinical.fill_mask",
+        lambda inputs, _: {"model_dir": inputs / "model", "text": "No [MASK] was seen ."},
+        prepare=_transformers,
+        tensorflow=True,
+    ),
+    Case(
+        "run_classifier",
+        "bert_clinical.run_classifier",
+        functools.partial(_fine_tune, task="mednli"),
+        prepare=_mednli,
+        tensorflow=True,
+    ),
+    Case(
+        "run_classifier evaluation",
+        "bert_clinical.run_classifier",
+        _evaluate,
+        prepare=_mednli,
+        earlier=functools.partial(_fine_tune, task="mednli", do_predict=False, do_eval=False),
+        tensorflow=True,
+    ),
+    Case(
+        "run_ner",
+        "bert_clinical.run_ner",
+        functools.partial(_fine_tune, task="i2b2_2010"),
+        prepare=_conll,
+        tensorflow=True,
+    ),
+    Case(
+        "compare_runs",
+        "bert_clinical.compare_runs",
+        lambda inputs, out: {
+            "runs_dir": inputs,
+            "metric": "accuracy",
+            "output_file": out / "table.csv",
+        },
+        prepare=_runs,
+    ),
+]

@@ -1,0 +1,218 @@
+"""Kills every program at every call that changes a file, runs it again, and compares.
+
+    python -m tests.drills.kill_every_write [--every N] [--cases NAME,...] [--seed 1] [--folder DIR]
+
+The kills are SIGKILL (`tests/drills/kills.py`). After each, what stands under a final name must be
+whole; then the same command must succeed, and leave the very files of a run that nobody disturbed,
+bit for bit, and nothing else, not in the folder for temporary files either. A process that has
+imported everything forks the runs, so that those without TensorFlow take a few hundredths of a
+second. Prints for each case the kills that were survived and tried. `--every=10` tries a tenth of
+them, drawn by `--seed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import functools
+import importlib
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_prep.common import program
+from tests.drills import kills
+from tests.drills.kill_cases import CASES, Case
+from tests.running import arguments
+
+Tree = dict[str, bytes | None]
+"""What stands below a folder: the content of each file by its path, None for a folder."""
+
+
+def tree(folder: Path) -> Tree:
+    """Returns what stands below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@dataclass
+class Drill:
+    """One case in folders of its own.
+
+    Args:
+      case: what is run.
+      root: an empty folder.
+    """
+
+    case: Case
+    root: Path
+    expected: Tree = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.inputs, self.work = self.root / "inputs", self.root / "work"
+        self.earlier = self.root / "earlier"
+        self.log = self.root / "log"
+        self.inputs.mkdir()
+        self.case.prepare(self.inputs, self._run_whole)
+        self._begin()
+        if self.case.earlier is not None:
+            self._run_whole(self.case.module, **self.case.earlier(self.inputs, self.work / "out"))
+        self.work.rename(self.earlier)
+
+    def _begin(self) -> None:
+        """Makes the folder as it is before the first start."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        if self.earlier.exists():
+            shutil.copytree(self.earlier, self.work)
+        else:
+            (self.work / "tmp").mkdir(parents=True)
+            (self.work / "out").mkdir()
+
+    def _program(self, module: str, flags: dict[str, Any]) -> int:
+        tempfile.tempdir = str(self.work / "tmp")
+        os.environ["TMPDIR"] = tempfile.tempdir
+        found = importlib.import_module(module)
+        return program.run_to_exit_status(
+            found.__doc__, found.define_flags, found.main, arguments(**flags)
+        )
+
+    def _run(self, module: str, flags: dict[str, Any], **how: Any) -> kills.Outcome:
+        self.log.unlink(missing_ok=True)
+        work = functools.partial(self._program, module, flags)
+        return kills.run(work, self.work, log=self.log, **how)
+
+    def _run_whole(self, module: str, **flags: Any) -> kills.Outcome:
+        outcome = self._run(module, flags)
+        if outcome.status:
+            raise AssertionError(f"{module} failed: {self.log.read_text()}")
+        return outcome
+
+    def _flags(self) -> dict[str, Any]:
+        return self.case.flags(self.inputs, self.work / "out")
+
+    def _differs(self, name: str) -> bool:
+        return any(fnmatch.fnmatch(name, pattern) for pattern in self.case.differs)
+
+    def calls(self) -> int:
+        """Runs the program twice without a kill; returns how many calls it makes."""
+        self._begin()
+        calls = self._run_whole(self.case.module, **self._flags()).calls
+        self.expected = tree(self.work)
+        self._begin()
+        self._run_whole(self.case.module, **self._flags())
+        self._compare("twice undisturbed")
+        return calls
+
+    def kill(self, call: int, *, worker: bool = False) -> str | None:
+        """Kills the program at a call; returns what was wrong afterwards, None if nothing was.
+
+        Raises:
+          LookupError: it ends before.
+        """
+        self._begin()
+        killed = self._run(self.case.module, self._flags(), kill_at=call, kill_worker=worker)
+        if killed.calls <= call:
+            raise LookupError
+        where = f"killed at call {call}, {killed.last}"
+        try:
+            self._check_names(where)
+            again = self._run(self.case.module, self._flags())
+            if again.status:
+                return f"{where}: the second run failed: {self.log.read_text().strip()[-300:]}"
+            self._compare(where)
+        except AssertionError as error:
+            return str(error)
+        return None
+
+    def _check_names(self, where: str) -> None:
+        """Checks that what stands under a final name is whole, the new or the earlier one."""
+        earlier, found = tree(self.earlier), tree(self.work)
+        for name in found.keys() & self.expected.keys():
+            if not self._differs(name) and not any(
+                fnmatch.fnmatch(name, pattern) for pattern in self.case.grows
+            ):
+                assert found[name] in (self.expected[name], earlier.get(name, b"none")), (
+                    f"{where}: {name} is half-written under its name"
+                )
+
+    def _compare(self, where: str) -> None:
+        expected, found = (
+            {name: content for name, content in kept.items() if not self._differs(name)}
+            for kept in (self.expected, tree(self.work))
+        )
+        assert found.keys() == expected.keys(), (
+            f"{where}: left over {sorted(found.keys() - expected.keys())}, "
+            f"missing {sorted(expected.keys() - found.keys())}"
+        )
+        changed = [name for name in found if found[name] != expected[name]]
+        assert not changed, f"{where}: other bits in {changed}"
+
+
+def _drill(case: Case, root: Path, every: int, draw: random.Random) -> tuple[int, int]:
+    """Kills one case's program; returns how many kills were survived and tried."""
+    begin = time.monotonic()
+    drill = Drill(case, root)
+    calls = drill.calls()
+    chosen = sorted(draw.sample(range(calls), -(-calls // every)))
+    survived = tried = 0
+    for call in chosen:
+        for worker in (False, True) if case.workers else (False,):
+            try:
+                wrong = drill.kill(call, worker=worker)
+            except LookupError:
+                # The order of the workers' calls is not always the same.
+                continue
+            tried += 1
+            survived += wrong is None
+            if wrong is not None:
+                print(f"  {case.name}: {wrong}", flush=True)
+    seconds = time.monotonic() - begin
+    print(
+        f"{case.name}: {survived} of {tried} kills survived ({calls} calls, {seconds:.0f} s)",
+        flush=True,
+    )
+    return survived, tried
+
+
+def main() -> None:
+    """Runs the drill."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--cases", help="names or patterns, comma-separated; all unless given")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", help="kept afterwards; a temporary one unless given")
+    values = parser.parse_args()
+    patterns = (values.cases or "*").split(",")
+    chosen = [
+        case for case in CASES if any(fnmatch.fnmatch(case.name, pattern) for pattern in patterns)
+    ]
+    if not chosen:
+        sys.exit(f"no case is called {values.cases}")
+    # What a run imports or compiles only once is done before it is forked.
+    for module in sorted({name for case in chosen for name in (case.module, *case.imports)}):
+        importlib.import_module(module)
+    draw = random.Random(values.seed)
+    survived = tried = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        for case in chosen:
+            root = Path(values.folder or temporary, case.name)
+            root.mkdir(parents=True)
+            case.warm_up(root)
+            here, there = _drill(case, root, values.every, draw)
+            survived, tried = survived + here, tried + there
+    print(f"all: {survived} of {tried} kills survived")
+    sys.exit(survived != tried)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Kills a program at a chosen one of its calls that change a file, whoever makes the call.
+
+The kernel stops every such call of the program, of its threads and of its workers, Python or C++,
+and asks us (seccomp's user notification) before it is carried out. We count those that concern
+files below one folder and kill at the one that was chosen. So the folder is left as a kill at that
+moment leaves it. Needs Linux 5.9, and no right beyond that of any user.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import select
+import signal
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+_CALLS = {
+    # name: number on x86_64, on aarch64, what it changes: the place of a descriptor or of a path,
+    # a path after a folder's descriptor, or two of them.
+    "write": (1, 64, "descriptor"),
+    "pwrite64": (18, 68, "descriptor"),
+    "writev": (20, 66, "descriptor"),
+    "pwritev": (296, 69, "descriptor"),
+    "pwritev2": (328, 287, "descriptor"),
+    "ftruncate": (77, 46, "descriptor"),
+    "fallocate": (285, 47, "descriptor"),
+    "fchmod": (91, 52, "descriptor"),
+    "sendfile": (40, 71, "descriptor"),
+    "copy_file_range": (326, 285, "third"),
+    "splice": (275, 76, "third"),
+    "open": (2, None, "path"),
+    "creat": (85, None, "path"),
+    "truncate": (76, 45, "path"),
+    "rename": (82, None, "path"),
+    "link": (86, None, "path"),
+    "symlink": (88, None, "second"),
+    "unlink": (87, None, "path"),
+    "rmdir": (84, None, "path"),
+    "mkdir": (83, None, "path"),
+    "chmod": (90, None, "path"),
+    "openat": (257, 56, "at"),
+    "renameat": (264, 38, "at"),
+    "renameat2": (316, 276, "at"),
+    "linkat": (265, 37, "at"),
+    "symlinkat": (266, 36, "second at"),
+    "unlinkat": (263, 35, "at"),
+    "mkdirat": (258, 34, "at"),
+    "fchmodat": (268, 53, "at"),
+    "fchmodat2": (452, 452, "at"),
+}
+_OPENING = {"open": 1, "openat": 2}
+"""The argument that says how; only what makes or empties a file changes one."""
+
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_MACHINE = platform.machine()
+_COLUMN = {"x86_64": 0, "aarch64": 1}[_MACHINE]
+_KINDS = {row[_COLUMN]: row[2] for row in _CALLS.values() if row[_COLUMN] is not None}
+_NAMES = {row[_COLUMN]: name for name, row in _CALLS.items() if row[_COLUMN] is not None}
+
+_AT_FDCWD = -100
+_PR_SET_NO_NEW_PRIVS = 38
+_SET_MODE_FILTER, _NEW_LISTENER = 1, 8
+_ALLOW, _USER_NOTIF = 0x7FFF0000, 0x7FC00000
+_NOTIFICATION = struct.Struct("=QII iI Q 6Q")
+_RESPONSE = struct.Struct("=QqiI")
+_RECEIVE = (3 << 30) | (_NOTIFICATION.size << 16) | (0x21 << 8)
+_SEND = (3 << 30) | (_RESPONSE.size << 16) | (0x21 << 8) | 1
+_CONTINUE = 1
+
+
+class Outcome(NamedTuple):
+    """What came of a program.
+
+    Attributes:
+      calls: how many calls that change a file it began, the one of its kill included.
+      status: its exit status, `-SIGKILL` where it was killed.
+      last: the last such call and what it concerned, for reading.
+    """
+
+    calls: int
+    status: int
+    last: str
+
+
+def run(
+    work: Callable[[], int],
+    folder: Path,
+    *,
+    kill_at: int | None = None,
+    kill_worker: bool = False,
+    log: Path,
+) -> Outcome:
+    """Calls `work` in a child of this process, and kills it at one of its calls that change a file.
+
+    Args:
+      work: returns an exit status; this process must have no threads that it needs.
+      folder: only changes below it count.
+      kill_at: at the call of this number, counted from 0; None to let it end.
+      kill_worker: kill the process that makes the call, rather than the program.
+      log: where standard output and error of the program go; outside of `folder`.
+    """
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _be_the_program(work, theirs, log)
+    theirs.close()
+    with ours:
+        _, (listener, *_), _, _ = socket.recv_fds(ours, 1, 1)
+    try:
+        return _watch(pid, listener, os.path.realpath(folder), kill_at, kill_worker)
+    finally:
+        os.close(listener)
+
+
+def _be_the_program(work: Callable[[], int], parent: socket.socket, log: Path) -> NoReturn:
+    status = 99
+    try:
+        said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for descriptor in (1, 2):
+            os.dup2(said, descriptor)
+        listener = _install_filter()
+        socket.send_fds(parent, [b"x"], [listener])
+        os.close(listener)
+        parent.close()
+        status = work()
+        sys.stdout.flush()
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _install_filter() -> int:
+    """Has the kernel ask about our calls; returns the descriptor on which it does."""
+    # struct seccomp_data: number, architecture, instruction pointer, six arguments of 64 bits.
+    load, equals, any_bit, answer = 0x20, 0x15, 0x45, 0x06
+    program: list[tuple[int, int, int, int]] = [(load, 0, 0, 0)]
+    for number, name in _NAMES.items():
+        if name in _OPENING:
+            program += [
+                (equals, 0, 4, number),
+                (load, 0, 0, 16 + 8 * _OPENING[name]),
+                (any_bit, 1, 0, os.O_CREAT | os.O_TRUNC),
+                (answer, 0, 0, _ALLOW),
+                (answer, 0, 0, _USER_NOTIF),
+            ]
+        else:
+            program += [(equals, 0, 1, number), (answer, 0, 0, _USER_NOTIF)]
+    program.append((answer, 0, 0, _ALLOW))
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    header = struct.pack("@HP", len(program), ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    listener = libc.syscall(_SECCOMP[_MACHINE], _SET_MODE_FILTER, _NEW_LISTENER, header)
+    if listener < 0:
+        raise OSError(ctypes.get_errno(), "seccomp")
+    return int(listener)
+
+
+def _watch(pid: int, listener: int, folder: str, kill_at: int | None, kill_worker: bool) -> Outcome:
+    calls, last, status = 0, "", None
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    killed = False
+    while True:
+        if status is None:
+            ended, code = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                status = os.waitstatus_to_exitcode(code)
+        events = poll.poll(20 if status is None else 1000)
+        if any(event & select.POLLIN for _, event in events):
+            notification = bytearray(_NOTIFICATION.size)
+            try:
+                fcntl.ioctl(listener, _RECEIVE, notification)
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    continue
+                raise
+            number, thread, _, call, _, _, *arguments = _NOTIFICATION.unpack(notification)
+            path = _concerned(thread, call, arguments)
+            if not killed and path is not None and (path + "/").startswith(folder + "/"):
+                last = f"{_NAMES[call]} {os.path.relpath(path, folder)}"
+                if calls == kill_at:
+                    killed = True
+                    os.kill(_process_of(thread) if kill_worker else pid, signal.SIGKILL)
+                calls += 1
+                if killed:
+                    continue
+            response = bytearray(_RESPONSE.pack(number, 0, 0, _CONTINUE))
+            try:
+                fcntl.ioctl(listener, _SEND, response)
+            except OSError as error:
+                # The caller was killed meanwhile.
+                if error.errno != errno.ENOENT:
+                    raise
+        elif any(event & (select.POLLHUP | select.POLLERR) for _, event in events):
+            if status is None:
+                status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            return Outcome(calls, status, last)
+
+
+def _process_of(thread: int) -> int:
+    for line in Path(f"/proc/{thread}/status").read_text().splitlines():
+        if line.startswith("Tgid:"):
+            return int(line.split()[1])
+    raise ProcessLookupError(thread)
+
+
+def _concerned(thread: int, call: int, arguments: list[int]) -> str | None:
+    """Returns the path of the file that a call changes, None where it has none."""
+    kind = _KINDS[call]
+    try:
+        if kind in ("descriptor", "third"):
+            descriptor = arguments[2 if kind == "third" else 0]
+            path = str(Path(f"/proc/{thread}/fd/{descriptor & 0xFFFFFFFF}").readlink())
+            return None if path.endswith(" (deleted)") else path
+        first = 1 if kind.startswith("second") else 0
+        base = Path(f"/proc/{thread}/cwd")
+        if kind.endswith("at"):
+            descriptor = ctypes.c_int32(arguments[first] & 0xFFFFFFFF).value
+            if descriptor != _AT_FDCWD:
+                base = Path(f"/proc/{thread}/fd/{descriptor}")
+            first += 1
+        path = _string_at(thread, arguments[first])
+        return os.path.normpath(base.readlink() / path)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _string_at(thread: int, address: int) -> str:
+    with Path(f"/proc/{thread}/mem").open("rb", buffering=0) as memory:
+        found = b""
+        while b"\0" not in found:
+            memory.seek(address + len(found))
+            # Not across the end of a page: what follows it may not be there.
+            found += memory.read(4096 - (address + len(found)) % 4096)
+    return os.fsdecode(found.partition(b"\0")[0])
