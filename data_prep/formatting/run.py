@@ -116,7 +116,7 @@ def _open(
     if input_sql is not None and sql_table is not None:
         source = open_table(input_sql, sql_table, settings.columns)
         sources.append(source)
-        inputs.append(source.description)
+        inputs.append(source.describe())
     return sources, inputs
 
 

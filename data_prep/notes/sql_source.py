@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 _ROWS_AT_A_TIME = 256
+_DIGEST_BYTES = 16
 
 
 class SqlSource:
@@ -25,9 +27,6 @@ class SqlSource:
       url: an SQLAlchemy URL.
       table: the table's or view's name, `schema.table` where it has a schema.
       columns: which columns hold what.
-
-    Attributes:
-      description: what a manifest says of the source; neither user, password nor host.
 
     Raises:
       UserError: the URL, the database or the table is at fault.
@@ -49,8 +48,6 @@ class SqlSource:
             with self._engine.connect() as connection:
                 everything = sqlalchemy.select(sqlalchemy.text("*")).select_from(bare).limit(0)
                 header = list(connection.execute(everything).keys())
-                count = sqlalchemy.select(sqlalchemy.func.count()).select_from(bare)
-                rows = connection.execute(count).scalar_one()
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             # No note has been read yet, so that the database's own words can be shown.
             raise UserError(
@@ -63,16 +60,43 @@ class SqlSource:
         self._query = sqlalchemy.select(*chosen).select_from(bare)
         if "row_id" in places:
             self._query = self._query.order_by(sqlalchemy.column(header[places["row_id"]]))
-        self.description: dict[str, Any] = {
-            "name": table,
+        self._content: _Content | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a manifest says of the source; neither user, password nor host.
+
+        Reads all rows, so that a table which has grown or changed since is not taken for the one
+        that was read. `rows` yields no others from now on.
+        """
+        self._content = _Content()
+        for fields in self._fetched():
+            self._content.add(fields)
+        return {
+            "name": self._table_name,
             "dialect": self._engine.dialect.name,
             "database": PurePath(self._engine.url.database or "").name,
-            # So that a table which has grown is not taken for the one that was read.
-            "rows": rows,
+            "rows": self._content.rows,
+            "content": self._content.hexdigest(),
         }
 
     def rows(self) -> Iterator[Note | BadRow]:
-        """Yields every row; a row number counts from 1 in the order of the note id."""
+        """Yields every row; a row number counts from 1 in the order of the note id.
+
+        Raises:
+          UserError: the database failed, or the rows are others than `describe` found.
+        """
+        content = _Content()
+        for fields in self._fetched():
+            content.add(fields)
+            yield self._note(dict(zip(self._roles, fields, strict=True)), content.rows)
+        if self._content is not None and content.hexdigest() != self._content.hexdigest():
+            raise UserError(
+                f"{self._table_name}: the table has changed while it was read, from "
+                f"{self._content.rows} rows to {content.rows} or in what they hold; run the same "
+                "command again when nobody writes to it"
+            )
+
+    def _fetched(self) -> Iterator[Sequence[Any]]:
         import sqlalchemy
 
         row = 0
@@ -83,7 +107,7 @@ class SqlSource:
                 )
                 for fields in streaming.execute(self._query):
                     row += 1
-                    yield self._note(dict(zip(self._roles, fields, strict=True)), row)
+                    yield fields
         except sqlalchemy.exc.SQLAlchemyError as error:
             # The driver's message could quote a note.
             cause = type(getattr(error, "orig", None) or error).__name__
@@ -109,6 +133,29 @@ class SqlSource:
         message = one_line(str(getattr(error, "orig", None) or error))
         password = self._engine.url.password
         return message.replace(str(password), "***") if password else message
+
+
+class _Content:
+    """What is known of rows, whatever their order: a table without a note id has none for sure."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._sum = 0
+
+    def add(self, fields: Sequence[Any]) -> None:
+        """Takes a row."""
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        for value in fields:
+            # SQLite gives text that is not UTF-8 with surrogates.
+            text = b"" if value is None else str(value).encode(errors="surrogatepass")
+            digest.update(f"{type(value).__name__}\0{len(text)}\0".encode())
+            digest.update(text)
+        self.rows += 1
+        self._sum += int.from_bytes(digest.digest(), "big")
+
+    def hexdigest(self) -> str:
+        """Returns the sum of the rows' BLAKE2b digests in hexadecimal."""
+        return f"{self._sum % 2 ** (8 * _DIGEST_BYTES):0{2 * _DIGEST_BYTES}x}"
 
 
 def _engine(url: str) -> sqlalchemy.Engine:

@@ -20,7 +20,13 @@ from data_prep.common.errors import UserError
 from data_prep.notes.rows import BadRow, ColumnNames, Note
 from data_prep.notes.sources import open_file
 from tests.golden_data import golden
-from tests.running import HANG_SECONDS, assert_one_line_error, assert_success, run_program
+from tests.running import (
+    HANG_SECONDS,
+    assert_one_line_error,
+    assert_success,
+    run_here,
+    run_program,
+)
 
 sqlalchemy = pytest.importorskip("sqlalchemy", reason="the extra `sql` is not installed")
 
@@ -198,6 +204,44 @@ def test_postgres_rows_are_streamed_by_a_server_side_cursor(postgres: str) -> No
     assert len(rows) == 26
     assert statements[-1][1] == "ServerCursor"
     assert "ORDER BY" in statements[-1][0]
+
+
+CHANGES = {
+    "a row more": "INSERT INTO noteevents SELECT 999, SUBJECT_ID, CATEGORY, DESCRIPTION, ISERROR, "
+    "TEXT FROM noteevents WHERE ROW_ID = 1",
+    "another text": "UPDATE noteevents SET TEXT = TEXT || ' more' WHERE ROW_ID = 1",
+    "two swapped": "UPDATE noteevents SET ROW_ID = 3 - ROW_ID WHERE ROW_ID IN (1, 2)",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_table_that_has_changed_since_is_not_the_one_that_was_read(
+    sqlite: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: str
+) -> None:
+    flags = {
+        "input_sql": sqlite, "sql_table": "noteevents", "output_dir": tmp_path / "out",
+        "category": "all", "sentence_splitter": "rules",
+    }  # fmt: skip
+    assert_success(run_here(capfd, "data_prep.format_notes", **flags))
+    assert "complete already" in run_here(capfd, "data_prep.format_notes", **flags).stdout
+    with sqlalchemy.create_engine(sqlite).begin() as connection:
+        assert connection.exec_driver_sql(CHANGES[change]).rowcount > 0
+    result = run_here(capfd, "data_prep.format_notes", **flags)
+    assert_one_line_error(result, 1, "the input has changed")
+
+
+def test_a_table_that_changes_while_it_is_read_is_told(sqlite: str) -> None:
+    from data_prep.notes.sql_source import SqlSource
+
+    source = SqlSource(sqlite, "noteevents", ColumnNames())
+    described = source.describe()
+    rows = list(source.rows())
+    assert described["rows"] == len(rows)
+    with sqlalchemy.create_engine(sqlite).begin() as connection:
+        connection.exec_driver_sql("DELETE FROM noteevents WHERE ROW_ID = 1")
+    with pytest.raises(UserError, match=f"has changed while it was read, from {len(rows)} rows"):
+        list(source.rows())
+    assert SqlSource(sqlite, "noteevents", ColumnNames()).describe() != described
 
 
 def test_null_and_undecodable_text_are_bad_rows(tmp_path: Path) -> None:
