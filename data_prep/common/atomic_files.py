@@ -9,8 +9,8 @@ which it removes. A killed program leaves no lock behind.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -18,13 +18,13 @@ import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from data_prep.common import output_mode
 from data_prep.common.errors import UserError
+from data_prep.common.locks import lock
 
 _log = logging.getLogger(__name__)
 
@@ -32,11 +32,10 @@ PARTIAL_SUFFIX = ".partial"
 
 _PARTIAL_NAME = re.compile(r"(.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
 
-# EBADF: NFS locks only what is open for writing, which a folder never is.
-_NO_LOCKS_THERE = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
+_HERE, _RENAME_EXCHANGE = -100, 2
+_NO_EXCHANGE_THERE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 # The kernel ends the workers of a killed program at once, but not before the program itself.
 _SECONDS_TO_END = 5.0
-_SECONDS_BETWEEN_LOOKS = 0.05
 
 
 class PartialFile:
@@ -206,6 +205,22 @@ def replace(source: Path, target: Path) -> None:
     sync(target.parent)
 
 
+def exchange(first: Path, second: Path) -> bool:
+    """Lets two files or folders change names in one step; false where that cannot be done."""
+    names = [os.fsencode(path.absolute()) for path in (first, second)]
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    if renameat2(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        if code not in _NO_EXCHANGE_THERE:
+            raise OSError(code, os.strerror(code), os.fspath(second))
+        return False
+    sync(second.parent)
+    return True
+
+
 def sync(path: str | os.PathLike[str]) -> None:
     """Brings a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -243,7 +258,7 @@ def held(folder: str | os.PathLike[str], what: str, *, together: bool = False) -
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if _lock(descriptor, shared=together) is False:
+        if lock(descriptor, shared=together) is False:
             raise UserError(
                 f"{os.fspath(folder)}: another {what} writes there; wait for its end, or choose "
                 "another --output_dir"
@@ -303,7 +318,7 @@ def _create_folder(path: Path) -> tuple[Path, int]:
 
 def _owns(descriptor: int, path: Path) -> bool:
     """Locks what was just made; false if another took it for a leftover before."""
-    if _lock(descriptor) is False:
+    if lock(descriptor) is False:
         return False
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
@@ -319,7 +334,7 @@ def _require_unwritten(path: Path) -> None:
     except OSError:
         return
     try:
-        if _lock_soon(descriptor, _SECONDS_TO_END, shared=True) is False:
+        if lock(descriptor, shared=True, seconds=_SECONDS_TO_END) is False:
             raise _writes_already(path)
     finally:
         os.close(descriptor)
@@ -338,7 +353,7 @@ def _removed(leftover: Path, seconds: float) -> bool:
     except FileNotFoundError:
         return True
     try:
-        locked = _lock_soon(descriptor, seconds)
+        locked = lock(descriptor, seconds=seconds)
         if locked is False:
             return False
         if locked is None:
@@ -354,32 +369,3 @@ def _removed(leftover: Path, seconds: float) -> bool:
         return True
     finally:
         os.close(descriptor)
-
-
-def _lock_soon(descriptor: int, seconds: float, *, shared: bool = False) -> bool | None:
-    """Locks as `_lock` as soon as it can within some seconds."""
-    give_up = time.monotonic() + seconds
-    while (locked := _lock(descriptor, shared=shared)) is False and time.monotonic() < give_up:
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-    return locked
-
-
-def _lock(descriptor: int, *, shared: bool = False) -> bool | None:
-    """Locks an open file or folder until it is closed.
-
-    Args:
-      descriptor: what is open.
-      shared: with others who want it shared.
-
-    Returns:
-      True if it is locked now, False if another process has it, None if there are no locks there.
-    """
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS_THERE:
-            raise
-        return None
-    return True

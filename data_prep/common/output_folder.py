@@ -89,13 +89,20 @@ def complete_folder(path: Path, program: str, record: dict[str, Any]) -> Iterato
             output_mode.keep(path / entry.relative_to(partial), entry)
             atomic_files.sync(entry)
         atomic_files.sync(partial)
-        try:
-            if path.exists() and any(path.iterdir()):
-                # A folder with files cannot be replaced in one step: the old one is kept aside.
-                atomic_files.replace(path, atomic_files.unique_name(path, _REPLACED_SUFFIX))
-            atomic_files.replace(partial, path)
-        finally:
-            _settle(path)
+        is_replaced = path.exists() and any(path.iterdir())
+        # After an exchange it is the old folder that stands under the partial name.
+        if not is_replaced or not atomic_files.exchange(partial, path):
+            _replace_in_two_steps(partial, path)
+
+
+def _replace_in_two_steps(partial: Path, path: Path) -> None:
+    """Replaces a folder on a file system that cannot exchange two: the old one is kept aside."""
+    try:
+        if path.exists() and any(path.iterdir()):
+            atomic_files.replace(path, atomic_files.unique_name(path, _REPLACED_SUFFIX))
+        atomic_files.replace(partial, path)
+    finally:
+        _settle(path)
 
 
 def _settle(path: Path) -> None:

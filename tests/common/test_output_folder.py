@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import functools
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 from data_prep.common.output_folder import complete_folder
+from tests.drills import kills
 
 PROGRAM = "tests.program"
 
@@ -22,51 +22,41 @@ def make(path: Path, content: str) -> None:
         (folder / "sub" / "more").write_text(content)
 
 
-def killed_at(call: int, path: Path, content: str) -> bool:
-    """Makes a folder in a child that is killed before its call of that number; tells whether."""
-    pid = os.fork()
-    if pid == 0:
-        left = iter(range(call))
-
-        def count(real):
-            def counted(*args, **kwargs):
-                if next(left, None) is None:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*args, **kwargs)
-
-            return counted
-
-        for name in ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir"):
-            setattr(os, name, count(getattr(os, name)))
-        try:
-            make(path, content)
-        finally:
-            os._exit(0)
-    return os.waitpid(pid, 0)[1] == signal.SIGKILL
-
-
+@pytest.mark.parametrize("exchange", [True, False])
 @pytest.mark.parametrize("before", [None, "empty", "old"])
 def test_killed_at_any_call_the_next_run_leaves_the_new_folder_alone(
-    tmp_path: Path, before: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, exchange: bool
 ) -> None:
-    kills = 0
+    if not exchange:
+        monkeypatch.setattr(atomic_files, "exchange", lambda *_: False)
+
+    def make_new(path: Path) -> int:
+        make(path, "new")
+        return 0
+
+    call = 0
     while True:
-        path = tmp_path / str(kills) / "out"
+        path = tmp_path / str(call) / "out"
         path.parent.mkdir()
         if before == "empty":
             path.mkdir()
         elif before == "old":
             make(path, "old")
-        if not killed_at(kills, path, "new"):
+        outcome = kills.run(
+            functools.partial(make_new, path), path.parent, kill_at=call, log=tmp_path / "log"
+        )
+        if outcome.status == 0:
             break
         if path.exists() and any(path.iterdir()):
             assert (path / "text").read_text() == (path / "sub" / "more").read_text()
+        elif exchange:
+            assert before != "old", outcome
         make(path, "newest")
         assert [entry.name for entry in path.parent.iterdir()] == ["out"]
         assert (path / "text").read_text() == "newest"
         assert {entry.name for entry in path.iterdir()} == {"text", "sub", "conversion.json"}
-        kills += 1
-    assert kills > 10
+        call += 1
+    assert call > 8
     assert (path / "text").read_text() == "new"
 
 
@@ -74,6 +64,7 @@ def test_a_failure_between_the_renames_puts_the_old_folder_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "out", "old")
+    monkeypatch.setattr(atomic_files, "exchange", lambda *_: False)
     real = atomic_files.replace
 
     def replace(source: Path, target: Path) -> None:

@@ -44,6 +44,7 @@ class Case:
       grows: patterns of files that are written line by line under their names.
       workers: processes of its own; they are killed too.
       tensorflow: the program computes with it, so that nothing but imports can be done beforehand.
+      is_long: it is killed at random times, for it makes too many calls to be killed at each.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Case:
     grows: tuple[str, ...] = ()
     workers: bool = False
     tensorflow: bool = False
+    is_long: bool = False
 
     @property
     def imports(self) -> tuple[str, ...]:
@@ -97,6 +99,11 @@ _TENSORFLOW = (
 def _notes(inputs: Path, run: Run) -> None:
     del run
     write_notes(inputs / "notes.csv", made_up_notes(12))
+
+
+def _many_notes(inputs: Path, run: Run) -> None:
+    del run
+    write_notes(inputs / "notes.csv", made_up_notes(400))
 
 
 def _format(inputs: Path, out: Path, **more: Any) -> Flags:
@@ -238,6 +245,14 @@ CASES = [
         workers=True,
     ),
     Case(
+        "format_notes workers, long",
+        "data_prep.format_notes",
+        functools.partial(_format, deduplicate="near", num_shards=2, num_workers=2),
+        prepare=_many_notes,
+        workers=True,
+        is_long=True,
+    ),
+    Case(
         "create_vocab",
         "bert_clinical.create_vocab",
         lambda inputs, out: {
@@ -260,6 +275,16 @@ CASES = [
             "num_workers": 2,
         },
         workers=True,
+    ),
+    _CREATE(
+        "create_pretraining_data workers, long",
+        flags=lambda inputs, out: {
+            **_examples(inputs, out, output_dir="tfrecords"),
+            "dupe_factor": 500,
+            "num_workers": 2,
+        },
+        workers=True,
+        is_long=True,
     ),
     Case(
         "run_pretraining",

@@ -1,13 +1,14 @@
 """Kills every program at every call that changes a file, runs it again, and compares.
 
-    python -m tests.drills.kill_every_write [--every N] [--cases NAME,...] [--seed 1] [--folder DIR]
+    python -m tests.drills.kill_every_write [--every N] [--cases NAME,...] [--at_random 20]
+        [--seed 1] [--no_charts] [--folder DIR]
 
 The kills are SIGKILL (`tests/drills/kills.py`). After each, what stands under a final name must be
 whole; then the same command must succeed, and leave the very files of a run that nobody disturbed,
 bit for bit, and nothing else, not in the folder for temporary files either. A process that has
 imported everything forks the runs, so that those without TensorFlow take a few hundredths of a
-second. Prints for each case the kills that were survived and tried. `--every=10` tries a tenth of
-them, drawn by `--seed`.
+second. Programs with workers are also killed at random times of a longer run. Prints for each case
+the kills that were survived and tried. `--every=10` tries a tenth of the calls, drawn by `--seed`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_prep.common import program
+from data_prep.common import html_report, program
 from tests.drills import kills
 from tests.drills.kill_cases import CASES, Case
 from tests.running import arguments
@@ -111,17 +112,20 @@ class Drill:
         self._compare("twice undisturbed")
         return calls
 
-    def kill(self, call: int, *, worker: bool = False) -> str | None:
-        """Kills the program at a call; returns what was wrong afterwards, None if nothing was.
+    def kill(self, **when: Any) -> str | None:
+        """Kills the program as `kills.run` takes it; returns what was wrong afterwards.
+
+        Returns:
+          None if nothing was wrong.
 
         Raises:
           LookupError: it ends before.
         """
         self._begin()
-        killed = self._run(self.case.module, self._flags(), kill_at=call, kill_worker=worker)
-        if killed.calls <= call:
+        killed = self._run(self.case.module, self._flags(), **when)
+        if killed.status == 0:
             raise LookupError
-        where = f"killed at call {call}, {killed.last}"
+        where = f"killed with {when}, {killed.last}"
         try:
             self._check_names(where)
             again = self._run(self.case.module, self._flags())
@@ -156,24 +160,37 @@ class Drill:
         assert not changed, f"{where}: other bits in {changed}"
 
 
-def _drill(case: Case, root: Path, every: int, draw: random.Random) -> tuple[int, int]:
+def _drill(
+    case: Case, root: Path, every: int, at_random: int, draw: random.Random
+) -> tuple[int, int]:
     """Kills one case's program; returns how many kills were survived and tried."""
-    begin = time.monotonic()
     drill = Drill(case, root)
+    begin = time.monotonic()
     calls = drill.calls()
-    chosen = sorted(draw.sample(range(calls), -(-calls // every)))
+    seconds = (time.monotonic() - begin) / 2
+    workers = (False, True) if case.workers else (False,)
+    if case.is_long:
+        kills_to_try = [
+            {"kill_after": draw.uniform(0, seconds), "kill_worker": draw.choice(workers)}
+            for _ in range(at_random)
+        ]
+    else:
+        kills_to_try = [
+            {"kill_at": call, "kill_worker": worker}
+            for call in sorted(draw.sample(range(calls), -(-calls // every)))
+            for worker in workers
+        ]
     survived = tried = 0
-    for call in chosen:
-        for worker in (False, True) if case.workers else (False,):
-            try:
-                wrong = drill.kill(call, worker=worker)
-            except LookupError:
-                # The order of the workers' calls is not always the same.
-                continue
-            tried += 1
-            survived += wrong is None
-            if wrong is not None:
-                print(f"  {case.name}: {wrong}", flush=True)
+    for when in kills_to_try:
+        try:
+            wrong = drill.kill(**when)
+        except LookupError:
+            # Workers do not always make as many calls or take as long.
+            continue
+        tried += 1
+        survived += wrong is None
+        if wrong is not None:
+            print(f"  {case.name}: {wrong}", flush=True)
     seconds = time.monotonic() - begin
     print(
         f"{case.name}: {survived} of {tried} kills survived ({calls} calls, {seconds:.0f} s)",
@@ -189,7 +206,9 @@ def main() -> None:
     )
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--cases", help="names or patterns, comma-separated; all unless given")
+    parser.add_argument("--at_random", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no_charts", action="store_true")
     parser.add_argument("--folder", help="kept afterwards; a temporary one unless given")
     values = parser.parse_args()
     patterns = (values.cases or "*").split(",")
@@ -201,6 +220,9 @@ def main() -> None:
     # What a run imports or compiles only once is done before it is forked.
     for module in sorted({name for case in chosen for name in (case.module, *case.imports)}):
         importlib.import_module(module)
+    if values.no_charts:
+        # They take most of the time of a small run, and it is not they who write.
+        html_report._figure = lambda *_: ""
     draw = random.Random(values.seed)
     survived = tried = 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -208,7 +230,7 @@ def main() -> None:
             root = Path(values.folder or temporary, case.name)
             root.mkdir(parents=True)
             case.warm_up(root)
-            here, there = _drill(case, root, values.every, draw)
+            here, there = _drill(case, root, values.every, values.at_random, draw)
             survived, tried = survived + here, tried + there
     print(f"all: {survived} of {tried} kills survived")
     sys.exit(survived != tried)

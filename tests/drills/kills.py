@@ -8,9 +8,10 @@ moment leaves it. Needs Linux 5.9, and no right beyond that of any user.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import errno
 import fcntl
+import math
 import os
 import platform
 import select
@@ -18,8 +19,9 @@ import signal
 import socket
 import struct
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -75,6 +77,7 @@ _RESPONSE = struct.Struct("=QqiI")
 _RECEIVE = (3 << 30) | (_NOTIFICATION.size << 16) | (0x21 << 8)
 _SEND = (3 << 30) | (_RESPONSE.size << 16) | (0x21 << 8) | 1
 _CONTINUE = 1
+_MILLISECONDS_BETWEEN_LOOKS = 20
 
 
 class Outcome(NamedTuple):
@@ -96,6 +99,7 @@ def run(
     folder: Path,
     *,
     kill_at: int | None = None,
+    kill_after: float | None = None,
     kill_worker: bool = False,
     log: Path,
 ) -> Outcome:
@@ -104,8 +108,10 @@ def run(
     Args:
       work: returns an exit status; this process must have no threads that it needs.
       folder: only changes below it count.
-      kill_at: at the call of this number, counted from 0; None to let it end.
-      kill_worker: kill the process that makes the call, rather than the program.
+      kill_at: at the call of this number, counted from 0.
+      kill_after: after some seconds, whatever it does. Without either it comes to its end.
+      kill_worker: kill the process that makes the call, or the first worker, rather than the
+        program.
       log: where standard output and error of the program go; outside of `folder`.
     """
     ours, theirs = socket.socketpair()
@@ -117,7 +123,8 @@ def run(
     with ours:
         _, (listener, *_), _, _ = socket.recv_fds(ours, 1, 1)
     try:
-        return _watch(pid, listener, os.path.realpath(folder), kill_at, kill_worker)
+        watched = _Watched(pid, listener, os.path.realpath(folder))
+        return watched.to_the_end(kill_at, kill_after, kill_worker)
     finally:
         os.close(listener)
 
@@ -169,46 +176,79 @@ def _install_filter() -> int:
     return int(listener)
 
 
-def _watch(pid: int, listener: int, folder: str, kill_at: int | None, kill_worker: bool) -> Outcome:
-    calls, last, status = 0, "", None
-    poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    killed = False
-    while True:
-        if status is None:
-            ended, code = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                status = os.waitstatus_to_exitcode(code)
-        events = poll.poll(20 if status is None else 1000)
-        if any(event & select.POLLIN for _, event in events):
-            notification = bytearray(_NOTIFICATION.size)
-            try:
-                fcntl.ioctl(listener, _RECEIVE, notification)
-            except OSError as error:
-                if error.errno == errno.ENOENT:
-                    continue
-                raise
+class _Watched:
+    """A program whose calls the kernel asks about."""
+
+    def __init__(self, pid: int, listener: int, folder: str) -> None:
+        self._pid = pid
+        self._listener = listener
+        self._folder = folder
+        self._calls = 0
+        self._last = ""
+        self._killed = False
+
+    def to_the_end(
+        self, kill_at: int | None, kill_after: float | None, kill_worker: bool
+    ) -> Outcome:
+        """Answers until the program and its workers have ended."""
+        status: int | None = None
+        end = math.inf if kill_after is None else time.monotonic() + kill_after
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        while True:
+            if status is None:
+                # At once, or a worker would wait for its parent's end in vain.
+                ended, code = os.waitpid(self._pid, os.WNOHANG)
+                status = os.waitstatus_to_exitcode(code) if ended else None
+            if status is None and not self._killed and time.monotonic() > end:
+                workers = _children(self._pid) if kill_worker else []
+                self._kill(workers[0] if workers else self._pid)
+            for _, event in poll.poll(_MILLISECONDS_BETWEEN_LOOKS):
+                if event & select.POLLIN:
+                    self._answer(kill_at, kill_worker)
+                elif event & (select.POLLHUP | select.POLLERR):
+                    if status is None:
+                        status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+                    return Outcome(self._calls, status, self._last)
+
+    def _kill(self, pid: int) -> None:
+        self._killed = True
+        os.kill(pid, signal.SIGKILL)
+
+    def _answer(self, kill_at: int | None, kill_worker: bool) -> None:
+        """Lets the next call be carried out, or kills instead."""
+        notification = bytearray(_NOTIFICATION.size)
+        with _of_the_living():
+            fcntl.ioctl(self._listener, _RECEIVE, notification)
             number, thread, _, call, _, _, *arguments = _NOTIFICATION.unpack(notification)
             path = _concerned(thread, call, arguments)
-            if not killed and path is not None and (path + "/").startswith(folder + "/"):
-                last = f"{_NAMES[call]} {os.path.relpath(path, folder)}"
-                if calls == kill_at:
-                    killed = True
-                    os.kill(_process_of(thread) if kill_worker else pid, signal.SIGKILL)
-                calls += 1
-                if killed:
-                    continue
-            response = bytearray(_RESPONSE.pack(number, 0, 0, _CONTINUE))
-            try:
-                fcntl.ioctl(listener, _SEND, response)
-            except OSError as error:
-                # The caller was killed meanwhile.
-                if error.errno != errno.ENOENT:
-                    raise
-        elif any(event & (select.POLLHUP | select.POLLERR) for _, event in events):
-            if status is None:
-                status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            return Outcome(calls, status, last)
+            if path is not None and f"{path}/".startswith(f"{self._folder}/") and not self._killed:
+                self._last = f"{_NAMES[call]} {os.path.relpath(path, self._folder)}"
+                self._calls += 1
+                if self._calls - 1 == kill_at:
+                    caller = _process_of(thread)
+                    self._kill(caller if kill_worker else self._pid)
+                    if kill_worker or caller == self._pid:
+                        # An answer could be carried out before the kill.
+                        return
+            fcntl.ioctl(self._listener, _SEND, bytearray(_RESPONSE.pack(number, 0, 0, _CONTINUE)))
+
+
+@contextlib.contextmanager
+def _of_the_living() -> Iterator[None]:
+    """Passes over the calls of those that have been killed meanwhile."""
+    try:
+        yield
+    except (FileNotFoundError, ProcessLookupError):
+        return
+
+
+def _children(pid: int) -> list[int]:
+    """Returns the workers of a program: its children but Python's helper that counts resources."""
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [
+        child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
 def _process_of(thread: int) -> int:
