@@ -7,6 +7,7 @@ import functools
 import gzip
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from data_prep.formatting import work_folder
 from tests.fine_tuning_data import from_checkpoint, write_conll, write_mednli
 from tests.format_notes_program import made_up_notes, write_notes
 from tests.golden_data import golden
-from tests.running import exit_status_here
+from tests.running import ROOT, exit_status_here
 
 # Several work shards of a few notes.
 work_folder._NOTES_PER_SHARD = 2
@@ -35,8 +36,9 @@ class Case:
 
     Attributes:
       name: of the case.
-      module: the program.
-      flags: given the folder of the inputs and that of the outputs, which exists.
+      module: the program, or a script in the folder of the inputs.
+      flags: given the folder of the inputs and that of the outputs, which exists; a script's are
+        variables of its environment.
       prepare: makes the inputs; may run programs.
       earlier: flags with which it ran before, so that there is something to replace.
       differs: patterns of files that hold times, names or addresses; compared by name only, or not
@@ -61,11 +63,13 @@ class Case:
     @property
     def imports(self) -> tuple[str, ...]:
         """What a run would import otherwise."""
-        return _TENSORFLOW if self.tensorflow else ()
+        if self.module.endswith(".sh"):
+            return ()
+        return (self.module, *_TENSORFLOW) if self.tensorflow else (self.module,)
 
     def warm_up(self, folder: Path) -> None:
         """Runs the program in this process, so that forks find all compiled, where that can be."""
-        if self.tensorflow:
+        if self.tensorflow or self.module.endswith(".sh"):
             return
         place = folder / "warm"
         (place / "out").mkdir(parents=True)
@@ -217,6 +221,35 @@ def _runs(inputs: Path, run: Run) -> None:
         (folder / "eval_results.json").write_text(json.dumps(results))
 
 
+_STAND_IN = """#!/usr/bin/env bash
+for argument; do
+  case $argument in
+  --output_file=*)
+    mkdir -p "$(dirname "${argument#*=}")"
+    printf 'made\\n' >"${argument#*=}"
+    ;;
+  --output_dir=*)
+    mkdir -p "${argument#*=}"
+    for name in discharge_summary.txt discharge_summary.held_out.txt eval_results.txt; do
+      printf 'made\\n' >"${argument#*=}/$name"
+    done
+    ;;
+  esac
+done
+"""
+"""For Python, which takes minutes for all stages: writes what a stage is told to write."""
+
+
+def _scripts(inputs: Path, run: Run) -> None:
+    del run
+    shutil.copytree(ROOT / "run_scripts", inputs / "run_scripts")
+    (inputs / "run_scripts" / "set_up.sh").write_text("#!/usr/bin/env bash\n")
+    python = inputs / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(_STAND_IN)
+    python.chmod(0o700)
+
+
 _TO_TRANSFORMERS = functools.partial(
     Case, module="bert_clinical.convert_to_transformers", flags=_to_transformers, tensorflow=True
 )
@@ -351,6 +384,13 @@ CASES = [
         functools.partial(_fine_tune, task="i2b2_2010"),
         prepare=_conll,
         tensorflow=True,
+    ),
+    Case(
+        "quickstart",
+        "run_scripts/quickstart.sh",
+        lambda _, out: {"OUTPUT_DIR": str(out / "quick")},
+        prepare=_scripts,
+        grows=("out/quick/*",),
     ),
     Case(
         "compare_runs",

@@ -80,6 +80,9 @@ class Drill:
     def _program(self, module: str, flags: dict[str, Any]) -> int:
         tempfile.tempdir = str(self.work / "tmp")
         os.environ["TMPDIR"] = tempfile.tempdir
+        if module.endswith(".sh"):
+            os.chdir(self.inputs)
+            os.execve(module, [module], {**os.environ, **flags})
         found = importlib.import_module(module)
         return program.run_to_exit_status(
             found.__doc__, found.define_flags, found.main, arguments(**flags)
@@ -218,7 +221,7 @@ def main() -> None:
     if not chosen:
         sys.exit(f"no case is called {values.cases}")
     # What a run imports or compiles only once is done before it is forked.
-    for module in sorted({name for case in chosen for name in (case.module, *case.imports)}):
+    for module in sorted({name for case in chosen for name in case.imports}):
         importlib.import_module(module)
     if values.no_charts:
         # They take most of the time of a small run, and it is not they who write.

@@ -1,0 +1,44 @@
+"""Programs killed at calls that change a file go on as if nothing had been: the drill, in short.
+
+`tests/drills/kill_every_write.py` as a whole tries every call of every program.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.running import HANG_SECONDS, ROOT
+
+
+def drill(cases: str, every: int) -> dict[str, tuple[int, int]]:
+    """Returns the kills that were survived and tried, by case."""
+    # In a process of its own: it forks, and TensorFlow cannot be forked once it has computed.
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.drills.kill_every_write", f"--cases={cases}",
+         f"--every={every}", "--no_charts"],
+        cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = re.findall(r"^(.+): (\d+) of (\d+) kills survived", ended.stdout, re.MULTILINE)
+    return {name: (int(survived), int(tried)) for name, survived, tried in found}
+
+
+@pytest.mark.slow
+def test_programs_without_tensorflow_survive_every_kill() -> None:
+    cases = [
+        "sample_notes", "format_notes shards", "create_vocab", "create_pretraining_data file",
+        "create_pretraining_data dir", "compare_runs", "quickstart",
+    ]  # fmt: skip
+    found = drill(",".join(cases), every=1)
+    assert found.keys() == {*cases, "all"}
+    assert found["all"][1] > 100
+
+
+@pytest.mark.slow
+def test_training_and_workers_survive_some_kills() -> None:
+    found = drill("run_pretraining,create_pretraining_data workers", every=30)
+    assert found["run_pretraining"][1] > 1
