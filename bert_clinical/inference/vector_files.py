@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.common.atomic_files import atomic_write
+from data_prep.common.atomic_files import PartialFile, atomic_write, naming
 
 VECTOR_SUFFIXES = (".npy", ".parquet")
 
@@ -74,18 +74,23 @@ def row_ids_file(path: Path) -> Path:
 
 @contextmanager
 def _npy_file(path: Path, count: int, dimensions: int, _: Mapping[str, Any]) -> Iterator[Write]:
-    # The ids get their name first: where the array is, they are.
-    with atomic_write(path) as stream, atomic_write(row_ids_file(path), "w") as ids:
-        rows = csv.writer(ids, lineterminator="\n")
+    with naming(path), PartialFile(path) as array, PartialFile(row_ids_file(path), "w") as ids:
+        rows = csv.writer(ids.stream, lineterminator="\n")
         rows.writerow(["row_id"])
         header = {"descr": "<f4", "fortran_order": False, "shape": (count, dimensions)}
-        np.lib.format.write_array_header_1_0(stream, header)
+        np.lib.format.write_array_header_1_0(array.stream, header)
 
         def write(row_ids: Sequence[str], vectors: np.ndarray) -> None:
-            stream.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+            array.stream.write(np.ascontiguousarray(vectors, "<f4").tobytes())
             rows.writerows([row_id] for row_id in row_ids)
 
         yield write
+        ids.finish()
+        array.finish()
+        # An array never stands beside the ids of another one.
+        path.unlink(missing_ok=True)
+        ids.commit()
+        array.commit()
 
 
 @contextmanager
