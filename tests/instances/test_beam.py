@@ -11,6 +11,7 @@ import pytest
 
 from bert_clinical.instances.shards import STAGING_NAME
 from data_prep.beam import launch as beam_launch
+from data_prep.common import atomic_files
 from tests.beam_pipelines import DIRECT, folder_bytes, job_service, processes
 from tests.golden_data import golden
 from tests.running import assert_one_line_error, run_here, run_program
@@ -70,6 +71,20 @@ def test_missing_shards_are_made_as_on_one_machine(
     assert "2 of 4 shards are there already" in result.stdout
     assert folder_bytes(out) == folder_bytes(one)
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+    with (out / "part-0.tfrecord").open("r+b") as damaged:
+        damaged.seek(500)
+        damaged.write(b"\0\0\0\0")
+    result = run_here(capfd, MODULE, output_dir=out, **flags, **DIRECT)
+    assert result.returncode == 0
+    assert "part-0.tfrecord is not what its sidecar vouches for" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert "3 of 4 shards are there already" in result.stdout
+    assert folder_bytes(out) == folder_bytes(one)
+
+    with atomic_files.held(out, "create_pretraining_data --runner", together=True):
+        result = run_here(capfd, MODULE, output_dir=out, **flags, **DIRECT)
+    assert_one_line_error(result, 1, "another create_pretraining_data writes there")
 
     other = {**flags, "dupe_factor": 3, **DIRECT}
     result = run_here(capfd, MODULE, output_dir=out, **other)
