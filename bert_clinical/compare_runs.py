@@ -38,8 +38,7 @@ def define_flags(values: ProgramFlags) -> None:
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string("output_file", None, "Where to write the table as CSV.", flag_values=values)
-    for name in ("runs_dir", "metric"):
-        flags.mark_flag_as_required(name, flag_values=values)
+    values.require("runs_dir", "metric")
 
 
 def main(values: ProgramFlags) -> None:

@@ -24,6 +24,8 @@ TASKS = (MEDNLI, TSV)
 MEDNLI_LABELS = ("contradiction", "entailment", "neutral")
 
 _MOST_LABELS = 1000
+_LONGEST_LABEL = 100
+_LABELS_THAT_NEED_NOT_RECUR = 10
 _FILES = {
     MEDNLI: ("mli_{}_v1.jsonl", "{}.jsonl"),
     TSV: ("{}.tsv",),
@@ -78,7 +80,7 @@ def labels_of(task: str, examples: Sequence[ClassificationExample]) -> list[str]
     """Returns a task's labels in the order of their numbers: MedNLI's, or those found, sorted.
 
     Raises:
-      UserError: there are fewer than two, or so many that the column can be no label.
+      UserError: there are fewer than two, or so many or so long ones that the column holds texts.
     """
     if task == MEDNLI:
         return list(MEDNLI_LABELS)
@@ -87,6 +89,17 @@ def labels_of(task: str, examples: Sequence[ClassificationExample]) -> list[str]
         raise UserError(
             f"the column label holds {len(labels):,} different values, expected from 2 to "
             f"{_MOST_LABELS:,}"
+        )
+    # Labels are shown: in tables of scores, results and the model's settings.
+    if max(map(len, labels)) > _LONGEST_LABEL:
+        raise UserError(
+            f"the column label holds values of more than {_LONGEST_LABEL} characters; expected "
+            "short names, not texts"
+        )
+    if len(labels) > _LABELS_THAT_NEED_NOT_RECUR and 2 * len(labels) > len(examples):
+        raise UserError(
+            f"the column label holds {len(labels):,} different values in {len(examples):,} rows; "
+            "expected names that recur, not texts"
         )
     return sorted(labels)
 

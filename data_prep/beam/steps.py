@@ -22,7 +22,8 @@ from data_prep.common.errors import UserError, internal_error_message, os_error_
 _Step = TypeVar("_Step", bound=type[beam.DoFn])
 
 _ONE_KEY = b""
-_MARKED = re.compile(r"bert-clinical<<(.*?)>>", re.DOTALL)
+# Runners make an error anew of its message, and so mark it again: the innermost mark counts.
+_MARKED = re.compile(r"bert-clinical<<((?:(?!bert-clinical<<).)*?)>>", re.DOTALL)
 # zlib's fastest: text becomes a third at the cost of some hundredths of what formatting takes.
 _LEVEL = 1
 

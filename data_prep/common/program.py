@@ -12,6 +12,7 @@ quote a note.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 import os
@@ -165,13 +166,14 @@ def run_to_exit_status(
     output_mode.define(values)
     if "help" not in values:
         flags.DEFINE_boolean("help", False, "Print this page.", flag_values=values)
+    _open_standard_streams()
     _set_up_output()
     try:
         if any(argument in _HELP for argument in arguments):
-            print(values.help_text(module, description or ""), flush=True)  # noqa: T201
+            _say(values.help_text(module, description or ""))
             return 0
         if "--version" in arguments:
-            print(f"bert-clinical {importlib.metadata.version('bert-clinical')}")  # noqa: T201
+            _say(f"bert-clinical {importlib.metadata.version('bert-clinical')}")
             return 0
         values.parse(name, arguments)
         with output_mode.made_with(values[output_mode.NAME].value):
@@ -207,6 +209,21 @@ class _Handler(logging.StreamHandler):
             raise
 
 
+def _open_standard_streams() -> None:
+    """Opens those of the standard streams that the program was started without.
+
+    Else the next file to be opened would get the number of one, and whatever is written there.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def _set_up_output() -> None:
     """Information to standard output, warnings and errors of the project to standard error."""
     if not sys.warnoptions:
@@ -229,6 +246,17 @@ def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated(number)
 
 
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)  # noqa: T201
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
 def _fail(name: str, message: str, status: int) -> int:
-    print(f"{name}: error: {one_line(message)}", file=sys.stderr)  # noqa: T201
+    # Where it cannot be written, the status has to do.
+    with contextlib.suppress(OSError):
+        print(f"{name}: error: {one_line(message)}", file=sys.stderr, flush=True)  # noqa: T201
     return status

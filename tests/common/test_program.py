@@ -299,3 +299,29 @@ def test_progress_writes_plain_lines_where_there_is_no_terminal(caplog) -> None:
 )
 def test_durations_read_as_a_person_says_them(seconds: float, text: str) -> None:
     assert progress.format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("mistake", [False, True])
+def test_standard_streams_may_be_closed(closed: str, mistake: bool, tmp_path: Path) -> None:
+    code = (
+        "import os, subprocess, sys\n"
+        "from data_prep.common import atomic_files, program, progress\n"
+        "from data_prep.common.errors import UserError\n"
+        "def main(values):\n"
+        f"    with atomic_files.atomic_write({str(tmp_path / 'out')!r}, 'w') as stream:\n"
+        "        assert stream.fileno() > 2\n"
+        "        os.write(1, b'chatter')\n"
+        "        with progress.Progress('work', 'notes'):\n"
+        "            stream.write('whole')\n"
+        "        other = [sys.executable, '-c', 'import sys; sys.stderr.flush()']\n"
+        "        subprocess.run(other, check=True)\n"
+        f"    if {mistake}:\n"
+        "        raise UserError('a mistake')\n"
+        "program.run('', lambda values: None, main, [])\n"
+    )
+    command = ["bash", "-c", f'"$0" -c "$1" {closed}', sys.executable, code]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == mistake
+    assert (tmp_path / "out").read_text() == "whole"
+    assert not ended.stderr.replace(": error: a mistake\n", "").removeprefix("__main__")
