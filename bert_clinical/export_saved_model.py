@@ -66,7 +66,7 @@ def main(values: ProgramFlags) -> None:
             f"--max_seq_length is {values.max_seq_length}, but the model takes "
             f"{model.config.max_position_embeddings} positions at most"
         )
-    from bert_clinical.inference.saved_model import export_saved_model, has_pooler
+    from bert_clinical.inference.saved_model import export_saved_model
 
     export_saved_model(
         model=model,
@@ -74,7 +74,7 @@ def main(values: ProgramFlags) -> None:
         max_seq_length=values.max_seq_length,
         program=_PROGRAM,
     )
-    if not has_pooler(model):
+    if not model.has_pooler():
         _log.info("%s: has no pooler; the SavedModel gives no pooled_output.", model.source)
     _log.info("Wrote %s.", folder)
 

@@ -81,7 +81,9 @@ def predict(model: PretrainedModel, text: str, *, top_k: int) -> list[list[tuple
     ids = model.tokenizer().convert_tokens_to_ids(tokens)
     positions = [position for position, token in enumerate(tokens) if token == MASK]
     probabilities = _probabilities(model, ids, positions)
-    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
+    # Rows of the embedding beyond the vocabulary stand for nothing.
+    candidates = probabilities[:, : len(model.tokens)]
+    best = np.argsort(-candidates, axis=-1, kind="stable")[:, :top_k]
     return [
         [(model.tokens[piece], float(row[piece])) for piece in pieces]
         for row, pieces in zip(probabilities, best, strict=True)
@@ -105,11 +107,16 @@ def _probabilities(
     from bert_clinical.nn.heads import masked_lm_logits
     from bert_clinical.nn.tensorflow import tf
 
-    weights = {name: tf.constant(value) for name, value in model.weights.items()}
+    weights = {
+        name: tf.constant(value)
+        for name, value in {**model.weights, **model.encoder_weights()}.items()
+    }
     encoder = BertModel(model.config, gelu=model.gelu)
     output = encoder(weights, tf.constant([list(ids)], tf.int32))
     vectors = tf.gather(output.sequence_output[0], list(positions))
-    table = weights["bert/embeddings/word_embeddings"]
+    table = model.output_embeddings
+    if table is None:
+        table = weights["bert/embeddings/word_embeddings"]
     logits = masked_lm_logits(weights, vectors, table, encoder.activation)
     return tf.nn.softmax(logits).numpy()
 

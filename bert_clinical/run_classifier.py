@@ -4,7 +4,8 @@ Reads MedNLI (--task_name=mednli: mli_train_v1.jsonl, mli_dev_v1.jsonl, mli_test
 tab-separated files (--task_name=tsv: train.tsv, dev.tsv, test.tsv, with a header row that names
 sentence1, label and, for pairs, sentence2). Writes into --output_dir a model that transformers
 loads, eval_results.json and the predictions. With --do_eval the epoch with the highest accuracy on
-the dev data is kept, else the last. A run that was interrupted leaves nothing and starts again.
+the dev data is kept, of equal ones that with the least loss, else the last. A run that was
+interrupted leaves nothing and starts again.
 
 Example:
   python -m bert_clinical.run_classifier --task_name=mednli --data_dir=mednli \\

@@ -4,8 +4,8 @@ Reads files of a word and its BIO label a line, sentences apart by a blank line,
 i2b2 scripts write them: train, dev or devel, and test in --data_dir, ending in .tsv, .conll, .txt
 or .bio. Writes into --output_dir a model that transformers loads, eval_results.json, and for each
 file that was predicted a label a line, aligned to it. With --do_eval the epoch with the highest
-entity F1 on the dev data is kept, else the last. A run that was interrupted leaves nothing and
-starts again.
+entity F1 on the dev data is kept, of equal ones that with the least loss, else the last. A run
+that was interrupted leaves nothing and starts again.
 
 Example:
   python -m bert_clinical.run_ner --task_name=conll --data_dir=i2b2_2010 --do_train --do_eval \\

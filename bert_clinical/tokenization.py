@@ -43,6 +43,7 @@ _IDEOGRAPHS = (
     (0xF900, 0xFAFF),
     (0x2F800, 0x2FA1F),
 )
+_FIRST_IDEOGRAPH = chr(min(first for first, _ in _IDEOGRAPHS))
 
 
 def validate_case_matches_checkpoint(do_lower_case: bool, init_checkpoint: str | None) -> None:
@@ -90,17 +91,20 @@ def load_vocab(vocab_file: str | os.PathLike[str]) -> OrderedDict[str, int]:
       UserError: a line is not UTF-8.
 
     Source: google-research/bert `tokenization.py`.
+    Differs: a byte order mark before the first token is left out; the original makes it a part of
+      that token, which no text can reach then.
     """
     vocab: OrderedDict[str, int] = OrderedDict()
     with Path(vocab_file).open("rb") as stream:
         for index, line in enumerate(stream):
             try:
-                vocab[line.decode().strip()] = index
+                text = line.decode("utf-8-sig" if index == 0 else "utf-8")
             except UnicodeDecodeError:
                 raise UserError(
                     f"{vocab_file}, line {index + 1}: not UTF-8; a vocabulary is UTF-8 text with "
                     "one token a line"
                 ) from None
+            vocab[text.strip()] = index
     return vocab
 
 
@@ -165,23 +169,47 @@ class BasicTokenizer:
     """Splits text into words and punctuation characters, and lower-cases it if told to.
 
     Args:
-      do_lower_case: lower-cases, decomposes (NFD) and drops combining marks.
+      do_lower_case: lower-cases.
+      strip_accents: decomposes (NFD) and drops combining marks; as `do_lower_case` where None.
+      tokenize_chinese_chars: makes each CJK ideograph a word.
 
     Source: google-research/bert `tokenization.py`.
+    Differs: the original has the first argument alone; transformers adds the other two.
     """
 
-    def __init__(self, do_lower_case: bool = True) -> None:
+    def __init__(
+        self,
+        do_lower_case: bool = True,
+        *,
+        strip_accents: bool | None = None,
+        tokenize_chinese_chars: bool = True,
+    ) -> None:
         self.do_lower_case = do_lower_case
+        self.strip_accents = do_lower_case if strip_accents is None else strip_accents
+        self.tokenize_chinese_chars = tokenize_chinese_chars
 
     def tokenize(self, text: str | bytes) -> list[str]:
         """Returns the words and punctuation characters of `text`."""
-        cleaned = "".join(map(_cleaned, convert_to_unicode(text)))
         words: list[str] = []
-        for word in cleaned.split():
-            if self.do_lower_case:
-                word = _without_accents(word.lower())
+        for word in self._clean(text).split():
+            word = self._folded(word)
             words += "".join(f" {c} " if _is_punctuation(c) else c for c in word).split()
         return words
+
+    def normalize(self, text: str) -> str:
+        """Returns `text` as it is before it is split: cleaned, lower-cased, without accents."""
+        return self._folded(self._clean(text))
+
+    def _clean(self, text: str | bytes) -> str:
+        cleaned = "".join(map(_cleaned, convert_to_unicode(text)))
+        if self.tokenize_chinese_chars and not cleaned.isascii():
+            cleaned = "".join(f" {c} " if _is_ideograph(c) else c for c in cleaned)
+        return cleaned
+
+    def _folded(self, text: str) -> str:
+        if self.do_lower_case:
+            text = text.lower()
+        return _without_accents(text) if self.strip_accents else text
 
 
 class WordpieceTokenizer:
@@ -236,11 +264,13 @@ def _cleaned(char: str) -> str:
     code = ord(char)
     if code == 0 or code == 0xFFFD or _is_control(char):
         return ""
-    if _is_whitespace(char):
-        return " "
-    if any(first <= code <= last for first, last in _IDEOGRAPHS):
-        return f" {char} "
-    return char
+    return " " if _is_whitespace(char) else char
+
+
+def _is_ideograph(char: str) -> bool:
+    return char >= _FIRST_IDEOGRAPH and any(
+        first <= ord(char) <= last for first, last in _IDEOGRAPHS
+    )
 
 
 def _without_accents(text: str) -> str:

@@ -123,6 +123,51 @@ def encode(
     return answers
 
 
+def save_tokenizer(
+    folder: Path,
+    tokens: Sequence[str],
+    settings: Mapping[str, Any],
+    added: Sequence[Mapping[str, Any]] = (),
+) -> int:
+    """Saves a tokenizer as transformers does; returns how many tokens it knows.
+
+    Args:
+      folder: where to.
+      tokens: of the vocabulary.
+      settings: arguments of `BertTokenizer`.
+      added: arguments of `AddedToken`s.
+    """
+    _, transformers = quiet_transformers()
+    vocab = {token: number for number, token in enumerate(tokens)}
+    tokenizer = transformers.BertTokenizer(vocab=vocab, **settings)
+    tokenizer.add_tokens([transformers.AddedToken(**token) for token in added])
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
+
+
+def change_weights(folder: Path, kind: str, rows: int = 0, decoder: bool = False) -> None:
+    """Saves a folder's model once more, with more rows of the embedding, or another decoder."""
+    torch, transformers = quiet_transformers()
+    torch.manual_seed(11)
+    model = getattr(transformers, kind).from_pretrained(folder)
+    if rows:
+        model.resize_token_embeddings(rows)
+    if decoder:
+        model.config.tie_word_embeddings = False
+        own = model.cls.predictions.decoder
+        own.weight = torch.nn.Parameter(torch.randn_like(own.weight))
+        own.bias = torch.nn.Parameter(torch.randn_like(own.bias))
+    model.save_pretrained(folder)
+
+
+def masked_lm_logits(folder: Path, kind: str, input_ids: np.ndarray) -> np.ndarray:
+    """Returns float32 [B, S, V] for integer [B, S]."""
+    torch, transformers = quiet_transformers()
+    model = getattr(transformers, kind).from_pretrained(folder).eval()
+    with torch.no_grad():
+        return model(torch.tensor(input_ids).long()).logits.numpy()
+
+
 def tokenize(folder: Path, texts: Sequence[Any], **settings: Any) -> dict[str, Any]:
     """Returns a folder's tokenizer's answer for texts or pairs, as lists, and what it is."""
     _, transformers = quiet_transformers()

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from bert_clinical.nn.variables import (
     bert_variable_shapes,
 )
 from bert_clinical.weights.checkpoint import iterate_tensors, write_checkpoint
+from bert_clinical.weights.decoder import read_decoder
 from bert_clinical.weights.matching import (
     POOLER,
     Match,
@@ -30,16 +32,17 @@ from bert_clinical.weights.matching import (
     match_folder,
     require_match,
 )
+from bert_clinical.weights.provenance import recorded_length
 from bert_clinical.weights.safetensors_files import DTYPES, write_weights
+from bert_clinical.weights.stored_tokenizer import StoredTokenizer, read_tokenizer
 from bert_clinical.weights.transformers_folder import FolderWeights, open_weights
 from bert_clinical.weights.transformers_names import (
-    TIED_TO,
     from_transformers_config,
-    modern_names,
     to_transformers_config,
     transformers_name,
 )
-from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE, read_tokenizer, write_tokenizer
+from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE, write_tokenizer
+from bert_clinical.wordpieces.model_tokenizer import ModelTokenizer, TokenizerRules
 from bert_clinical.wordpieces.vocabulary import PAD, case_mismatch
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
@@ -74,6 +77,8 @@ class WrittenModel:
       do_lower_case: of the tokenizer.
       match: which of the checkpoint's tensors were used.
       parameters: numbers in the weights.
+      trained_length: WordPieces of the longest sequence of its training, None where no file says
+        it or it is all that the model takes.
     """
 
     folder: Path
@@ -84,6 +89,7 @@ class WrittenModel:
     do_lower_case: bool
     match: Match
     parameters: int
+    trained_length: int | None = None
 
 
 def convert_to_transformers(
@@ -135,6 +141,7 @@ def convert_to_transformers(
             new = names[variable]
             yield new.name, tensor.T if new.transposed else tensor
 
+    trained_length = recorded_length(Path(prefix).parent, config.max_position_embeddings)
     record = {"version": __version__, "gelu": gelu, "do_lower_case": do_lower_case}
     with complete_folder(output_dir, TO_TRANSFORMERS, record) as folder:
         write_weights(folder, shapes, weights(), dtype=dtype, max_shard_bytes=max_shard_bytes)
@@ -149,8 +156,8 @@ def convert_to_transformers(
         write_tokenizer(
             folder,
             tokens,
-            do_lower_case=do_lower_case,
-            max_length=config.max_position_embeddings,
+            rules=TokenizerRules(do_lower_case),
+            max_length=trained_length or config.max_position_embeddings,
         )
         written = WrittenModel(
             folder=folder,
@@ -161,6 +168,7 @@ def convert_to_transformers(
             do_lower_case=do_lower_case,
             match=match,
             parameters=_parameters(wanted, match),
+            trained_length=trained_length,
         )
         for step in before_commit:
             step(written)
@@ -192,8 +200,8 @@ def read_conversion(
     """
     if read_record(output_dir).get("program") != TO_TRANSFORMERS:
         raise UserError(f"{output_dir}: expected a folder that {TO_TRANSFORMERS} has written")
-    stored, _ = read_tokenizer(output_dir, config.vocab_size)
-    if list(stored) != list(tokens):
+    stored = read_tokenizer(output_dir, config.vocab_size)
+    if stored.tokens != list(tokens):
         raise UserError(
             f"{output_dir}: its {VOCAB_FILE} is not the file at --vocab_file; name the vocabulary "
             "that the folder was made with, or convert again"
@@ -244,12 +252,19 @@ def convert_from_transformers(
       UserError: the folder holds no complete BERT of Google's architecture.
     """
     where = transformers_dir / "config.json"
-    config, gelu = from_transformers_config(read_json_object(where), str(where))
-    tokens, do_lower_case = read_tokenizer(transformers_dir, config.vocab_size)
+    settings = read_json_object(where)
+    config, gelu = from_transformers_config(settings, str(where))
+    tokenizer = read_tokenizer(transformers_dir, config.vocab_size)
+    tokens, do_lower_case = tokenizer.tokens, tokenizer.do_lower_case
+    _require_googles_rules(tokenizer, transformers_dir)
     source = open_weights(transformers_dir)
     wanted = bert_variable_shapes(config)
     variable_of = _match_weights(wanted, source, transformers_dir, init_missing_pooler)
-    _require_tied(source, transformers_dir)
+    if read_decoder(source, settings, transformers_dir) is not None:
+        raise UserError(
+            f"{transformers_dir}: the masked LM decoder has weights of its own; expected a decoder "
+            "tied to the embeddings, as Google's format has it"
+        )
     variables = {}
     for name, weight in source.read(list(variable_of)):
         if not np.isfinite(weight).all():
@@ -258,7 +273,11 @@ def convert_from_transformers(
         variables[variable] = weight.T if transformers_name(variable).transposed else weight
     if f"{POOLER}/dense/kernel" not in variables:
         variables |= _new_pooler(config)
-    record = {"version": __version__, "gelu": gelu, "do_lower_case": do_lower_case}
+    record: dict[str, Any] = {
+        "version": __version__, "gelu": gelu, "do_lower_case": do_lower_case,
+    }  # fmt: skip
+    if (length := tokenizer.trained_length(config.max_position_embeddings)) is not None:
+        record["max_seq_length"] = length
     with complete_folder(output_dir, FROM_TRANSFORMERS, record) as folder:
         write_checkpoint(folder / CHECKPOINT_NAME, variables)
         (folder / CONFIG_FILE).write_text(config.to_json_string(), "utf-8")
@@ -318,19 +337,33 @@ def _match_weights(
     return match.names
 
 
-def _require_tied(source: FolderWeights, folder: Path) -> None:
-    """Raises `UserError` if the masked LM decoder is not the word embeddings again."""
-    files_name = {new: name for name, new in modern_names(source.shapes).items()}
-    for copy, original in TIED_TO.items():
-        if copy not in files_name or original not in files_name:
-            continue
-        pair = dict(source.read([files_name[copy], files_name[original]]))
-        first, second = pair.values()
-        if not np.array_equal(first, second):
-            raise UserError(
-                f"{folder}: {copy} differs from {original}; expected a decoder tied to the "
-                "embeddings, as Google's BERT has it"
-            )
+def _require_googles_rules(tokenizer: StoredTokenizer, folder: Path) -> None:
+    """Raises `UserError` if a vocabulary and a casing cannot say what a tokenizer does.
+
+    Added tokens that `FullTokenizer` finds as words become entries like any other.
+    """
+    advice = "Google's format has a vocabulary and --do_lower_case only; use the folder as it is"
+    if tokenizer.strip_accents is not None:
+        raise UserError(
+            f"{folder}: its tokenizer has strip_accents {str(tokenizer.strip_accents).lower()}, "
+            f"unlike do_lower_case; {advice}"
+        )
+    if not tokenizer.tokenize_chinese_chars:
+        raise UserError(f"{folder}: its tokenizer has tokenize_chinese_chars false; {advice}")
+    if not tokenizer.added_tokens:
+        return
+    plain = ModelTokenizer(tokenizer.tokens, TokenizerRules(tokenizer.do_lower_case is True))
+    lost = [t for t in tokenizer.added_tokens if plain.tokenize(t.content) != [t.content]]
+    if lost:
+        raise UserError(
+            f"{folder}: {len(lost)} of {len(tokenizer.added_tokens)} added tokens are no words to "
+            "Google's tokenizer, which would take them apart (the first has id "
+            f"{tokenizer.tokens.index(lost[0].content):,}); {advice}"
+        )
+    _log.warning(
+        "%s: %d added tokens become entries of vocab.txt; they are found as words and beginnings "
+        "of words from here on, and not inside words", folder, len(tokenizer.added_tokens),
+    )  # fmt: skip
 
 
 def _new_pooler(config: BertConfig) -> dict[str, np.ndarray]:

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from bert_clinical.conversion.convert import WrittenModel
+from bert_clinical.nn.variables import MASKED_LM_HEAD
 from bert_clinical.weights.checkpoint import checkpoint_step
 from bert_clinical.weights.provenance import RUN_FILE, as_object, canaries_in, data_sidecars
 from data_prep.canaries import record as canary_record
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
 
 _HYPERPARAMETERS = (
     "max_seq_length",
@@ -69,7 +72,7 @@ def compose(written: WrittenModel) -> str:
         ("Architecture", f"BERT, {config.num_hidden_layers} layers, width {config.hidden_size}, "
          f"{config.num_attention_heads} heads, {written.parameters:,} parameters"),
         ("Vocabulary", f"{config.vocab_size:,} WordPieces, {casing}"),
-        ("Longest sequence", f"{config.max_position_embeddings} WordPieces"),
+        ("Longest sequence", _longest(written)),
         ("Activation", _GELU[written.gelu] if config.activation_name() == "gelu"
          else config.activation_name()),
         ("Weights stored in", written.dtype),
@@ -80,7 +83,7 @@ def compose(written: WrittenModel) -> str:
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: fill-mask",
+        f"pipeline_tag: {_pipeline(written)}",
         "tags:",
         "- bert",
         "- clinical",
@@ -112,9 +115,27 @@ def compose(written: WrittenModel) -> str:
         "",
         "The tokenizer gives the ids that the model was trained with, but for two things: special",
         "tokens such as `[MASK]` are recognised in a text, and words of 101 to 200 characters are",
-        "`[UNK]`.",
+        "`[UNK]`. Where both texts of a pair are cut and an odd number of WordPieces fits, the",
+        "programs that trained it keep one more of the first text, transformers one more of the",
+        "longer text, or of the second where both are of one length.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _pipeline(written: WrittenModel) -> str:
+    """Returns the task that transformers can run with the heads that are there."""
+    lacks_words = MASKED_LM_HEAD in written.match.missing_groups
+    return "feature-extraction" if lacks_words else "fill-mask"
+
+
+def _longest(written: WrittenModel) -> str:
+    positions = f"{written.config.max_position_embeddings} WordPieces"
+    if written.trained_length is None:
+        return positions
+    return (
+        f"{positions}; trained on sequences of at most {written.trained_length} WordPieces, which "
+        "is the tokenizer's `model_max_length`"
+    )
 
 
 def _table(title: str, rows: Iterable[tuple[str, str]]) -> list[str]:
@@ -233,7 +254,6 @@ def _last_parts(path: str) -> str:
 def _read_object(path: Path) -> dict[str, Any]:
     """Returns a JSON object; an empty one where there is none, as a card can do without."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(path)
+    except UserError:
         return {}
-    return as_object(value)

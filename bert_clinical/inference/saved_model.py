@@ -8,13 +8,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from bert_clinical.inference.graph_tokenizer import GraphTokenizer
 from bert_clinical.modeling import BertModel
 from bert_clinical.nn.tensorflow import tf
-from bert_clinical.nn.variables import bert_variable_shapes
-from bert_clinical.weights.matching import POOLER
 from bert_clinical.weights.pretrained import PretrainedModel
 from data_prep.common.output_folder import complete_folder
 
@@ -24,26 +20,24 @@ class TextModel(tf.Module):
 
     Args:
       model: the encoder; without a pooler there is no `pooled_output`.
-      vocab_file: its vocabulary, which becomes an asset.
+      folder: where its vocabulary is written, which becomes an asset.
       max_seq_length: WordPieces of a sequence, special ones included; longer texts are cut.
     """
 
-    def __init__(self, model: PretrainedModel, vocab_file: Path, max_seq_length: int) -> None:
+    def __init__(self, model: PretrainedModel, folder: Path, max_seq_length: int) -> None:
         super().__init__()
-        self._has_pooler = has_pooler(model)
+        self._has_pooler = model.has_pooler()
         self._tokenizer = GraphTokenizer(
-            vocab_file,
-            model.config.vocab_size,
-            do_lower_case=model.do_lower_case,
-            max_seq_length=max_seq_length,
+            folder, model.tokens, model.rules, max_seq_length=max_seq_length
         )
         self._encoder = BertModel(model.config, gelu=model.gelu)
-        self._own = {name: tf.Variable(value, name=name) for name, value in model.weights.items()}
-        self._absent = {
-            name: np.zeros(shape, np.float32)
-            for name, shape in bert_variable_shapes(model.config, heads=False).items()
-            if name not in model.weights
+        weights = model.encoder_weights()
+        self._own = {
+            name: tf.Variable(value, name=name)
+            for name, value in weights.items()
+            if name in model.weights
         }
+        self._absent = {name: weights[name] for name in weights if name not in model.weights}
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def __call__(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -65,11 +59,6 @@ class TextModel(tf.Module):
         if self._has_pooler:
             outputs["pooled_output"] = output.pooled_output
         return outputs
-
-
-def has_pooler(model: PretrainedModel) -> bool:
-    """Tells whether a model gives a pooled output."""
-    return any(name.startswith(f"{POOLER}/") for name in model.weights)
 
 
 def export_saved_model(
@@ -97,7 +86,5 @@ def export_saved_model(
         # Its path becomes the name of a table in the graph; nobody needs the user's folders there.
         tempfile.TemporaryDirectory(prefix="vocabulary_") as own,
     ):
-        vocab_file = Path(own) / "vocab.txt"
-        vocab_file.write_text("".join(f"{token}\n" for token in model.tokens), "utf-8")
-        module = TextModel(model, vocab_file, max_seq_length)
+        module = TextModel(model, Path(own), max_seq_length)
         tf.saved_model.save(module, str(folder), signatures={"serving_default": module.__call__})

@@ -12,7 +12,6 @@ import numpy as np
 
 from bert_clinical.modeling import BertModel
 from bert_clinical.nn.tensorflow import tf
-from bert_clinical.nn.variables import bert_variable_shapes
 from bert_clinical.weights.pretrained import PretrainedModel
 from bert_clinical.wordpieces.inputs import TextWindows, Window
 from data_prep.common.errors import UserError
@@ -46,8 +45,7 @@ class FeatureExtractor:
         self._batch_size = batch_size
         self._pad = list(model.tokens).index("[PAD]")
         self._variables = {
-            name: tf.Variable(model.weights.get(name, np.zeros(shape, np.float32)), name=name)
-            for name, shape in bert_variable_shapes(model.config, heads=False).items()
+            name: tf.Variable(value, name=name) for name, value in model.encoder_weights().items()
         }
         self._encoder = BertModel(model.config, gelu=model.gelu)
         size = tf.TensorSpec([None, None], tf.int32)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep.common.errors import UserError, os_error_message
+from data_prep.common.errors import UserError
+from data_prep.common.json_files import read_json_object
 
 ACTIVATIONS = ("gelu", "relu", "tanh", "linear")
 
@@ -86,26 +87,7 @@ class BertConfig:
 
         Differs: Google's reads any object and fails later.
         """
-        try:
-            text = Path(json_file).read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(os_error_message(error)) from None
-        except UnicodeDecodeError:
-            raise UserError(
-                f"{json_file}: is not UTF-8 text; expected a bert_config.json"
-            ) from None
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{json_file}: broken JSON at line {error.lineno}, column {error.colno}: "
-                f"{error.msg}; expected a bert_config.json"
-            ) from None
-        if not isinstance(value, dict):
-            raise UserError(
-                f"{json_file}: found a JSON {type(value).__name__}, expected an object as in "
-                "bert_config.json"
-            )
+        value = read_json_object(Path(json_file), advice="expected a bert_config.json")
         config = cls.from_dict(value)
         config.validate(str(json_file))
         return config

@@ -23,7 +23,9 @@ SLOT_SUFFIXES = (
 )
 """Last parts of the names under which optimizers keep their moments: `<variable>/<suffix>`."""
 
-_STEP_LIKE = re.compile(r"^(global_step|loss_scale|loss_scale_good_steps|(.*/)?[^/]+_power)$")
+_STEP_LIKE = re.compile(
+    r"(global_step|(.*/)?((current_)?loss_scale|((loss_scale|num)_)?(good|bad)_steps|[^/]+_power))"
+)
 
 
 class ModelShape(Protocol):
@@ -86,5 +88,8 @@ def slot_owner(name: str) -> str | None:
 
 
 def is_step_like(name: str) -> bool:
-    """Tells whether `name` is the step counter, a loss scale or an optimizer's running power."""
-    return _STEP_LIKE.match(name) is not None
+    """Tells whether `name` is the step counter, a loss scale or an optimizer's running power.
+
+    Loss scales and their counters are ours, TensorFlow's and NVIDIA's.
+    """
+    return _STEP_LIKE.fullmatch(name) is not None

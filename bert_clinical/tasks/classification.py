@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bert_clinical.tasks.data import (
     NO_LABEL,
@@ -16,6 +17,7 @@ from bert_clinical.tasks.data import (
 )
 from bert_clinical.wordpieces.inputs import Text, TextEncoder
 from data_prep.common.errors import UserError
+from data_prep.common.json_files import parse_json_object
 
 _log = logging.getLogger(__name__)
 
@@ -152,15 +154,11 @@ def _read_json_lines(path: Path) -> list[ClassificationExample]:
     for number, line in numbered_lines(path):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise UserError(
-                f"{path}, line {number}: broken JSON; expected one object a line, with sentence1, "
-                "sentence2 and gold_label"
-            ) from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: found no JSON object; expected one a line")
+        row = parse_json_object(
+            line.encode(),
+            f"{path}, line {number}",
+            advice="expected one object a line, with sentence1, sentence2 and gold_label",
+        )
         for key in ("sentence1", "sentence2"):
             value = row.get(key)
             if not isinstance(value, str) or not value.strip():
@@ -170,11 +168,27 @@ def _read_json_lines(path: Path) -> list[ClassificationExample]:
             raise UserError(
                 f"{path}, line {number}: gold_label is none of {', '.join(MEDNLI_LABELS)}"
             )
-        guid = str(row.get("pairID", number))
+        guid = _id_of(row, number, path)
         examples.append(
             ClassificationExample(guid, row["sentence1"], row["sentence2"], label, number)
         )
     return examples
+
+
+def _id_of(row: Mapping[str, Any], number: int, path: Path) -> str:
+    """Returns a row's `pairID`, or the line's number.
+
+    Raises:
+      UserError: it cannot stand in a tab-separated file.
+    """
+    found = row.get("pairID")
+    text = str(number if found is None else found)
+    if isinstance(found, dict | list) or re.search(r"[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]", text):
+        raise UserError(
+            f"{path}, line {number}: pairID holds a tab or a line break, or is no single value, "
+            "and could not stand in the files of predictions; give the row another id"
+        )
+    return text
 
 
 def _read_tsv(path: Path) -> list[ClassificationExample]:

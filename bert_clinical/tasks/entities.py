@@ -29,6 +29,7 @@ PIECE_LABELS = ("[PAD]", "X", "[CLS]", "[SEP]")
 
 _STEMS = {"train": ("train",), "dev": ("dev", "devel"), "test": ("test",)}
 _ENDINGS = (".tsv", ".conll", ".txt", ".bio")
+_DOCUMENT_START = "-DOCSTART-"
 _LABEL = re.compile(r"O|[BI](-\S+)?")
 
 
@@ -71,40 +72,79 @@ def data_file(data_dir: Path, part: str) -> Path:
 def read_sentences(path: Path, *, labelled: bool) -> list[Sentence]:
     """Reads a word a line, its label in the last column, a blank line between sentences.
 
+    Columns are separated by tabs or spaces. A word may hold spaces: those before a tab, and where
+    there is none the columns that a line has more than others. Lines of `-DOCSTART-` part sentences
+    as blank lines do.
+
     Args:
-      path: the file; columns are separated by white space.
-      labelled: whether there must be labels; else a file of one column holds words alone.
+      path: the file.
+      labelled: whether there must be labels; else a file of which most lines have none holds words
+        alone.
 
     Raises:
       UserError: a line has no label or one that is not BIO, or there is no sentence.
 
     Source: clinicalBERT run_ner.py.
-    Differs: the original loses the last sentence of a file that does not end in a blank line.
+    Differs: the original loses the last sentence of a file that does not end in a blank line, and
+      what follows the first space of a word.
     """
-    rows: list[tuple[int, list[str]]] = []
-    widest = 0
+    rows: list[tuple[int, str]] = []
+    starts = 0
     for number, line in numbered_lines(path):
-        columns = line.split()
-        rows.append((number, columns))
-        widest = max(widest, len(columns))
-    if not widest:
+        is_start = line.split(None, 1)[:1] == [_DOCUMENT_START]
+        starts += is_start
+        rows.append((number, "" if is_start or not line.strip() else line.strip(" \t")))
+    filled = [line for _, line in rows if line]
+    if not filled:
         raise UserError(f"{path}: holds no sentence; expected a word and its label a line")
-    has_labels = labelled or widest > 1
-    sentences = []
+    has_labels = labelled or 2 * sum(map(_has_label, filled)) > len(filled)
+    width = min((len(_columns(line)) for line in filled if "\t" not in line), default=1)
+    if not has_labels:
+        width = 1
+    sentences, with_spaces = [], 0
     words: list[tuple[int, str, str]] = []
-    for number, columns in [*rows, (0, [])]:
-        if columns:
-            if has_labels and not (len(columns) > 1 and _LABEL.fullmatch(columns[-1])):
-                raise UserError(
-                    f"{path}, line {number}: its last column is no BIO label; expected a word and "
-                    "O, B-type or I-type, separated by white space"
-                )
-            words.append((number, columns[0], columns[-1]))
+    for number, line in [*rows, (0, "")]:
+        if line:
+            _require_kind(line, has_labels, f"{path}, line {number}")
+            columns = _columns(line)
+            word = columns[0] if "\t" in line else " ".join(columns[: len(columns) - width + 1])
+            with_spaces += len(word.split()) > 1
+            words.append((number, word, columns[-1]))
         elif words:
             lines, texts, labels = zip(*words, strict=True)
             sentences.append(Sentence(texts, labels if has_labels else None, lines))
             words = []
+    if starts:
+        _log.info("%s: %d lines of %s are left out.", path, starts, _DOCUMENT_START)
+    if with_spaces:
+        _log.info("%s: %d words hold white space; each is read whole.", path, with_spaces)
     return sentences
+
+
+def _columns(line: str) -> list[str]:
+    """Returns word and label, and what is between; a tab ends a word that holds spaces."""
+    word, tab, others = line.partition("\t")
+    # Not at other white space, which a word can hold.
+    return [word.strip(" "), *re.split("[ \t]+", others)] if tab else re.split(" +", line)
+
+
+def _has_label(line: str) -> bool:
+    columns = _columns(line)
+    return len(columns) > 1 and bool(columns[0]) and bool(_LABEL.fullmatch(columns[-1]))
+
+
+def _require_kind(line: str, has_labels: bool, where: str) -> None:
+    """Raises `UserError` for a line without a label, or with one among words alone."""
+    if has_labels and not _has_label(line):
+        raise UserError(
+            f"{where}: its last column is no BIO label; expected a word and O, B-type or I-type, "
+            "separated by a tab or spaces"
+        )
+    if not has_labels and "\t" in line:
+        raise UserError(
+            f"{where}: found {len(_columns(line))} columns, where most lines hold a word alone; "
+            "expected labels on every line or on none"
+        )
 
 
 def labels_of(sentences: Sequence[Sentence]) -> list[str]:
@@ -149,9 +189,11 @@ def encode_windows(
     """
     room = max_seq_length - 2
     windows: list[SentenceWindow] = []
-    split = 0
+    split = cut = 0
     for number, sentence in enumerate(sentences):
-        pieces = [encoder.encode(word)[:room] or [encoder.unk_id] for word in sentence.words]
+        whole = [encoder.encode(word) or [encoder.unk_id] for word in sentence.words]
+        pieces = [ids[:room] for ids in whole]
+        cut += sum(len(ids) > room for ids in whole)
         start = 0
         while start < len(pieces):
             end, size = start, 0
@@ -165,6 +207,11 @@ def encode_windows(
         _log.info(
             "%d of %d sentences are longer than %d WordPieces and are read in several windows "
             "(--max_seq_length).", split, len(sentences), max_seq_length,
+        )  # fmt: skip
+    if cut:
+        _log.info(
+            "%d words alone are longer than %d WordPieces; their ends are cut off.", cut,
+            max_seq_length,
         )  # fmt: skip
     return windows
 

@@ -17,6 +17,7 @@ from bert_clinical.weights.pretrained import PretrainedModel, load_from_transfor
 from bert_clinical.weights.safetensors_files import write_weights
 from bert_clinical.weights.transformers_names import to_transformers_config, transformers_name
 from bert_clinical.weights.transformers_tokenizer import write_tokenizer
+from bert_clinical.wordpieces.model_tokenizer import TokenizerRules
 from data_prep.common.atomic_files import atomic_write, write_json
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
@@ -108,7 +109,8 @@ def write_model(
     config: BertConfig,
     gelu: str,
     tokens: Sequence[str],
-    do_lower_case: bool,
+    rules: TokenizerRules,
+    max_length: int,
     labels: Sequence[str],
     weights: Mapping[str, np.ndarray],
     dropout: float,
@@ -121,7 +123,8 @@ def write_model(
       config: the encoder's.
       gelu: "tanh" or "erf".
       tokens: the vocabulary in the order of the ids.
-      do_lower_case: of the tokenizer.
+      rules: of the tokenizer.
+      max_length: WordPieces of the longest sequence that the model is for.
       labels: in the order of their numbers.
       weights: by Google's names.
       dropout: before the last layer.
@@ -151,9 +154,7 @@ def write_model(
     if architecture == SEQUENCE_CLASSIFICATION:
         settings["problem_type"] = "single_label_classification"
     (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
-    write_tokenizer(
-        folder, tokens, do_lower_case=do_lower_case, max_length=config.max_position_embeddings
-    )
+    write_tokenizer(folder, tokens, rules=rules, max_length=max_length)
 
 
 def require_output(output_dir: Path, program: str, *, model_dir: Path | None) -> None:

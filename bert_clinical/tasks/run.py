@@ -238,12 +238,18 @@ class _Run:
         with task_folder.new_folder(self.output_dir, self.task.program, record) as folder:
             task_folder.write_model(
                 folder, architecture=self.task.architecture, config=self.model.config,
-                gelu=self.model.gelu, tokens=self.model.tokens,
-                do_lower_case=self.model.do_lower_case, labels=self.labels,
+                gelu=self.model.gelu, tokens=self.model.tokens, rules=self.model.rules,
+                max_length=self._max_length(), labels=self.labels,
                 weights={name: value.numpy() for name, value in network.variables.items()},
                 dropout=HEAD_DROPOUT,
             )  # fmt: skip
             task_folder.write_results(folder, results, files)
+
+    def _max_length(self) -> int:
+        """Returns the longest sequence that the model has been trained on by now."""
+        if self.model.trained_length is None:
+            return self.model.config.max_position_embeddings
+        return max(self.model.trained_length, self.values.max_seq_length)
 
     def _write_results(self, results: dict[str, Any], files: dict[str, Sequence[str]]) -> None:
         if task_folder.is_fine_tuned(self.output_dir):
@@ -298,5 +304,5 @@ def _load_pretrained(values: ProgramFlags) -> PretrainedModel:
 
 def _check_model(values: ProgramFlags, model: PretrainedModel, *, per_token: bool) -> None:
     require_positions(values, model)
-    if not per_token and not any(name.startswith("bert/pooler/") for name in model.weights):
+    if not per_token and not model.has_pooler():
         _log.info("%s: has no pooler; training starts it afresh.", model.source)

@@ -43,7 +43,8 @@ class FineTuned:
 
     Attributes:
       epochs: one after the other.
-      best: the first with the highest value of the metric; the last without dev data.
+      best: the one with the highest value of the metric, of several the one with the least dev
+        loss, of several the last; without dev data the last.
     """
 
     epochs: tuple[Epoch, ...]
@@ -131,7 +132,7 @@ def fine_tune(
             losses = []
             epochs.append(epoch)
             _log.info("%s", _line_of(epoch, len(ends)))
-            if evaluate is None or best is None or metrics[metric] > best.metrics[metric]:
+            if evaluate is None or best is None or _rank(epoch, metric) >= _rank(best, metric):
                 best = epoch
                 # Only an evaluation can make an earlier epoch the best one.
                 best_weights = _values(model) if evaluate else {}
@@ -184,6 +185,10 @@ def _ends_of_epochs(examples: int, steps: int, options: FineTuningOptions) -> se
     whole = int(options.num_train_epochs)
     ends = {int(examples / options.train_batch_size * epoch) for epoch in range(1, whole + 1)}
     return {end for end in ends if 0 < end <= steps} | {steps}
+
+
+def _rank(epoch: Epoch, metric: str) -> tuple[float, float]:
+    return epoch.metrics[metric], -epoch.metrics.get("loss", 0.0)
 
 
 def _line_of(epoch: Epoch, count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from absl import flags
@@ -14,6 +15,8 @@ from bert_clinical.weights.pretrained import (
 from data_prep.common.errors import UsageError, UserError
 from data_prep.common.paths import require_readable_file
 from data_prep.common.program import ProgramFlags
+
+_log = logging.getLogger(__name__)
 
 
 def define_model_dir(values: ProgramFlags) -> None:
@@ -132,9 +135,18 @@ def given_case(values: ProgramFlags) -> bool | None:
 
 
 def require_positions(values: ProgramFlags, model: PretrainedModel) -> None:
-    """Raises `UserError` if `max_seq_length` is more than the model has positions for."""
+    """Raises `UserError` if `max_seq_length` is more than the model has positions for.
+
+    Warns where it is more than the model was trained on.
+    """
     if values.max_seq_length > model.config.max_position_embeddings:
         raise UserError(
             f"--max_seq_length is {values.max_seq_length}, but the model takes "
             f"{model.config.max_position_embeddings} positions at most"
         )
+    if model.trained_length is not None and values.max_seq_length > model.trained_length:
+        _log.warning(
+            "--max_seq_length is %d, but %s was trained on sequences of at most %d WordPieces; "
+            "its positions beyond that are as they were before that training",
+            values.max_seq_length, model.source, model.trained_length,
+        )  # fmt: skip

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from bert_clinical.nn.config import BertConfig
-from bert_clinical.nn.variables import bert_variable_shapes
-from bert_clinical.tokenization import FullTokenizer
+from bert_clinical.nn.variables import MASKED_LM_HEAD, bert_variable_shapes
 from bert_clinical.weights import checkpoint
-from bert_clinical.weights.matching import match_folder, match_variables
-from bert_clinical.weights.provenance import require_recorded_gelu
+from bert_clinical.weights.decoder import read_decoder
+from bert_clinical.weights.matching import POOLER, match_folder, match_variables
+from bert_clinical.weights.provenance import recorded_length, require_recorded_gelu
+from bert_clinical.weights.stored_tokenizer import read_tokenizer
 from bert_clinical.weights.transformers_folder import open_weights
 from bert_clinical.weights.transformers_names import from_transformers_config, transformers_name
-from bert_clinical.weights.transformers_tokenizer import read_tokenizer
+from bert_clinical.wordpieces.model_tokenizer import ModelTokenizer, TokenizerRules
 from bert_clinical.wordpieces.vocabulary import (
     case_mismatch,
     read_vocabulary,
     require_case_of_release,
     require_matching_case,
-    tokenizer_of,
 )
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
@@ -40,25 +40,49 @@ class PretrainedModel:
     Attributes:
       config: its sizes and rates.
       gelu: "tanh" or "erf".
-      tokens: its vocabulary in the order of the ids.
-      do_lower_case: whether its texts are lower-cased.
+      tokens: its vocabulary in the order of the ids; the embedding may have more rows, which
+        stand for nothing.
+      rules: what its tokenizer does besides splitting words by the vocabulary.
       weights: float32 arrays by Google's names; without those of a pooler or a head that the
         source lacks.
-      extra: other weights of a transformers folder that were asked for, by their names there.
       source: the prefix or the folder, for messages.
+      extra: other weights of a transformers folder that were asked for, by their names there.
+      output_embeddings: float32 [V, H] for the masked LM logits, where it is not the word
+        embeddings again.
+      trained_length: WordPieces of the longest sequence that it was trained on, where that is
+        known to be less than its positions.
     """
 
     config: BertConfig
     gelu: str
     tokens: Sequence[str]
-    do_lower_case: bool
+    rules: TokenizerRules
     weights: dict[str, np.ndarray]
-    extra: dict[str, np.ndarray]
     source: str
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+    output_embeddings: np.ndarray | None = None
+    trained_length: int | None = None
 
-    def tokenizer(self) -> FullTokenizer:
+    @property
+    def do_lower_case(self) -> bool:
+        """Tells whether its texts are lower-cased."""
+        return self.rules.do_lower_case
+
+    def tokenizer(self) -> ModelTokenizer:
         """Returns the tokenizer that goes with the model."""
-        return tokenizer_of(self.tokens, do_lower_case=self.do_lower_case)
+        return ModelTokenizer(self.tokens, self.rules)
+
+    def has_pooler(self) -> bool:
+        """Tells whether it gives a pooled output."""
+        return any(name.startswith(f"{POOLER}/") for name in self.weights)
+
+    def encoder_weights(self) -> dict[str, np.ndarray]:
+        """Returns the encoder's weights, with zeros for a pooler that is not there."""
+        shapes = bert_variable_shapes(self.config, heads=False)
+        return {
+            name: self.weights[name] if name in self.weights else np.zeros(shape, np.float32)
+            for name, shape in shapes.items()
+        }
 
 
 def load_from_checkpoint(
@@ -101,10 +125,10 @@ def load_from_checkpoint(
         config=config,
         gelu=gelu or _DEFAULT_GELU,
         tokens=tokens,
-        do_lower_case=do_lower_case,
+        rules=TokenizerRules(do_lower_case),
         weights=weights,
-        extra={},
         source=prefix,
+        trained_length=recorded_length(Path(prefix).parent, config.max_position_embeddings),
     )
 
 
@@ -129,11 +153,12 @@ def load_from_transformers(
       UserError: the folder is incomplete, no BERT, or holds weights of which nothing is known.
     """
     where = folder / "config.json"
-    config, gelu = from_transformers_config(read_json_object(where), str(where))
-    tokens, recorded_case = read_tokenizer(folder, config.vocab_size)
-    lower = _casing(folder, recorded_case, do_lower_case)
+    settings = read_json_object(where)
+    config, gelu = from_transformers_config(settings, str(where))
+    stored = read_tokenizer(folder, config.vocab_size)
+    lower = _casing(folder, stored.do_lower_case, do_lower_case)
     if check_case:
-        _require_matching_case(folder, tokens, recorded_case, lower)
+        _require_matching_case(folder, stored.tokens, stored.do_lower_case, lower)
     source = open_weights(folder)
     variables = bert_variable_shapes(config, heads=heads)
     extra_shapes = extra_shapes or {}
@@ -149,15 +174,20 @@ def load_from_transformers(
             extra[name] = value
         else:
             weights[name] = value.T if transformers_name(name).transposed else value
+    decoder = read_decoder(source, settings, folder) if heads else None
+    if decoder is not None:
+        weights[f"{MASKED_LM_HEAD}/output_bias"] = decoder.bias
     _require_finite({**weights, **extra}, str(folder))
     return PretrainedModel(
         config=config,
         gelu=gelu or _DEFAULT_GELU,
-        tokens=tokens,
-        do_lower_case=lower,
+        tokens=stored.tokens,
+        rules=stored.rules(lower),
         weights=weights,
-        extra=extra,
         source=str(folder),
+        extra=extra,
+        output_embeddings=None if decoder is None else decoder.weight,
+        trained_length=stored.trained_length(config.max_position_embeddings),
     )
 
 

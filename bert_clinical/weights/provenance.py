@@ -75,6 +75,25 @@ def recorded_gelu(folder: Path) -> tuple[str, Path] | None:
     return None
 
 
+def recorded_length(folder: Path, positions: int) -> int | None:
+    """Returns the longest sequence in WordPieces that a checkpoint's folder says it was trained on.
+
+    Args:
+      folder: of the checkpoint.
+      positions: of the model.
+
+    Returns:
+      None where no file says it, or it is all that the model takes.
+    """
+    conversion = folder / RECORD_FILE
+    run = as_object(read_run(folder).get("flags"))
+    for record in (run, read_json_object(conversion) if conversion.is_file() else {}):
+        length = record.get("max_seq_length")
+        if isinstance(length, int) and length > 0:
+            return length if length < positions else None
+    return None
+
+
 def require_recorded_gelu(folder: Path, gelu: str | None) -> str | None:
     """Returns the form of GELU to compute a checkpoint with.
 

@@ -46,6 +46,7 @@ _ACTIVATIONS = {
     "linear": ("linear", None),
 }
 
+_OF_DATA_PARALLEL = re.compile(r"^module\.")
 _WITHOUT_PREFIX = re.compile(r"^(embeddings|encoder|pooler)\.")
 
 
@@ -74,11 +75,13 @@ def transformers_name(variable: str) -> TransformersName:
 def modern_names(names: Iterable[str]) -> dict[str, str]:
     """Returns for each name in a folder the one that transformers uses today.
 
-    Folders of 2018 to 2020 say `gamma` and `beta`; a bare encoder lacks the prefix `bert.`.
+    Folders of 2018 to 2020 say `gamma` and `beta`; a bare encoder lacks the prefix `bert.`; models
+    that were saved from PyTorch's `DataParallel` have `module.` before it all.
     """
     modern = {}
     for name in names:
-        new = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
+        new = _OF_DATA_PARALLEL.sub("", name)
+        new = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", new)
         new = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", new)
         if _WITHOUT_PREFIX.match(new):
             new = f"bert.{new}"

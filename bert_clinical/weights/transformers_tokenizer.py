@@ -1,17 +1,20 @@
-"""The tokenizer of a transformers folder: its vocabulary, `tokenizer.json` and settings."""
+"""The tokenizer of a transformers folder, written: vocabulary, `tokenizer.json` and settings."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bert_clinical.wordpieces.vocabulary import check_vocabulary, read_vocabulary
-from data_prep.common.errors import UserError
+from bert_clinical.wordpieces.model_tokenizer import TokenizerRules
 
 VOCAB_FILE = "vocab.txt"
+TOKENIZER_FILE = "tokenizer.json"
+SETTINGS_FILE = "tokenizer_config.json"
+SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 
-_SPECIAL_TOKENS = {
+SPECIAL_TOKENS = {
     "unk_token": "[UNK]",
     "sep_token": "[SEP]",
     "pad_token": "[PAD]",
@@ -22,32 +25,33 @@ _MAX_CHARS_PER_WORD = 200
 
 
 def write_tokenizer(
-    folder: Path, tokens: Sequence[str], *, do_lower_case: bool, max_length: int
+    folder: Path, tokens: Sequence[str], *, rules: TokenizerRules, max_length: int
 ) -> None:
-    """Writes the files from which `AutoTokenizer` makes this project's `FullTokenizer` again.
+    """Writes the files from which `AutoTokenizer` makes this project's tokenizer again.
 
     Known differences of what it makes: special tokens in a text are recognised there, and words of
     101 to 200 characters are `[UNK]` (transformers drops the limit that `tokenizer.json` states).
 
     Args:
       folder: where to.
-      tokens: in the order of their ids.
-      do_lower_case: as the model was trained.
+      tokens: in the order of their ids; added tokens that are no WordPieces stand last.
+      rules: of the model's tokenizer.
       max_length: the model's longest sequence in WordPieces, special ones included.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import WordPiece
 
-    vocab = {token: index for index, token in enumerate(tokens)}
-    (folder / VOCAB_FILE).write_text("".join(f"{token}\n" for token in tokens), "utf-8")
+    outside = {token.content for token in rules.added_tokens if token.outside}
+    vocab = {token: index for index, token in enumerate(tokens) if token not in outside}
+    (folder / VOCAB_FILE).write_text("".join(f"{token}\n" for token in vocab), "utf-8")
     tokenizer = Tokenizer(
         WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=_MAX_CHARS_PER_WORD)
     )
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=True,
-        strip_accents=do_lower_case,
-        lowercase=do_lower_case,
+        handle_chinese_chars=rules.tokenize_chinese_chars,
+        strip_accents=rules.strips_accents,
+        lowercase=rules.do_lower_case,
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -57,69 +61,41 @@ def write_tokenizer(
     )
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     tokenizer.add_special_tokens(
-        [AddedToken(token, normalized=False, special=True) for token in _SPECIAL_TOKENS.values()]
+        [AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS.values()]
     )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {
+    # In the order of their ids, which those that are no WordPieces take as they are added.
+    tokenizer.add_tokens(
+        [
+            AddedToken(
+                token.content,
+                normalized=token.normalized,
+                single_word=token.single_word,
+                special=token.special,
+            )
+            for token in sorted(rules.added_tokens, key=lambda token: tokens.index(token.content))
+        ]
+    )
+    tokenizer.save(str(folder / TOKENIZER_FILE))
+    settings: dict[str, Any] = {
         "tokenizer_class": "BertTokenizer",
-        "do_lower_case": do_lower_case,
+        "do_lower_case": rules.do_lower_case,
         "do_basic_tokenize": True,
-        "strip_accents": None,
-        "tokenize_chinese_chars": True,
+        "strip_accents": rules.strip_accents,
+        "tokenize_chinese_chars": rules.tokenize_chinese_chars,
         "model_max_length": max_length,
-        **_SPECIAL_TOKENS,
+        **SPECIAL_TOKENS,
     }
-    _write_json(folder / "tokenizer_config.json", settings)
-    _write_json(folder / "special_tokens_map.json", _SPECIAL_TOKENS)
-
-
-def read_tokenizer(folder: Path, vocab_size: int) -> tuple[list[str], bool | None]:
-    """Returns the tokens of a transformers folder in order, and whether it lower-cases text.
-
-    `vocab.txt` where there is one, else the vocabulary in `tokenizer.json`; None for the casing
-    where no file tells it.
-
-    Raises:
-      UserError: there is neither, it is no WordPiece vocabulary, or it does not fit the model.
-    """
-    description = _read_json(folder / "tokenizer.json")
-    vocab_file = folder / VOCAB_FILE
-    if vocab_file.is_file():
-        tokens = read_vocabulary(vocab_file, vocab_size)
-    elif description:
-        tokens = _tokens_of(description, folder / "tokenizer.json", vocab_size)
-    else:
-        raise UserError(f"{folder}: holds neither vocab.txt nor tokenizer.json; expected one")
-    lower = _read_json(folder / "tokenizer_config.json").get("do_lower_case")
-    if not isinstance(lower, bool):
-        lower = (description.get("normalizer") or {}).get("lowercase")
-    return tokens, lower if isinstance(lower, bool) else None
-
-
-def _tokens_of(description: dict, path: Path, vocab_size: int) -> list[str]:
-    model = description.get("model") or {}
-    vocab = model.get("vocab")
-    if model.get("type", "WordPiece") != "WordPiece" or not isinstance(vocab, dict):
-        raise UserError(f"{path}: found a {model.get('type')} tokenizer, expected WordPiece")
-    ids = {entry["content"]: entry["id"] for entry in description.get("added_tokens") or []}
-    ids = {**vocab, **ids}
-    tokens = sorted(ids, key=lambda token: ids[token])
-    if [ids[token] for token in tokens] != list(range(len(tokens))):
-        raise UserError(f"{path}: its ids are not 0 to {len(tokens) - 1:,}; expected each once")
-    return check_vocabulary(tokens, path, vocab_size)
-
-
-def _read_json(path: Path) -> dict:
-    """Returns a JSON object, an empty one where there is no such file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError:
-        raise UserError(f"{path}: broken JSON; copy or download it again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: found a JSON {type(value).__name__}, expected an object")
-    return value
+    special_tokens: dict[str, Any] = dict(SPECIAL_TOKENS)
+    if rules.added_tokens:
+        description = json.loads(tokenizer.to_str())
+        settings["added_tokens_decoder"] = {
+            str(entry.pop("id")): entry for entry in description["added_tokens"]
+        }
+        special_tokens["additional_special_tokens"] = [
+            token.content for token in rules.added_tokens if token.special
+        ]
+    _write_json(folder / SETTINGS_FILE, settings)
+    _write_json(folder / SPECIAL_TOKENS_FILE, special_tokens)
 
 
 def _write_json(path: Path, value: object) -> None:

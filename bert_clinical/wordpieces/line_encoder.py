@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bert_clinical.tokenization import BasicTokenizer, FullTokenizer
+from bert_clinical.wordpieces.model_tokenizer import ModelTokenizer
 
 
 class LineEncoder:
@@ -28,6 +29,10 @@ class LineEncoder:
     ) -> None:
         words = _WordCache(tokenizer, typecode, max_cached)
         self._lookup = _PartCache(tokenizer.basic_tokenizer, words, max_cached).__getitem__
+        self._with_added_tokens: ModelTokenizer | None = None
+        if isinstance(tokenizer, ModelTokenizer) and tokenizer.has_added_tokens:
+            self._with_added_tokens = tokenizer
+            self._typecode = typecode
 
     def encode(self, line: str) -> tuple[bytes, int]:
         """Returns the ids of the line's WordPieces as bytes, and its number of words.
@@ -35,7 +40,16 @@ class LineEncoder:
         A word is a run of anything but U+0020.
         """
         parts = line.split(" ")
-        return b"".join(map(self._lookup, parts)), len(parts) - parts.count("")
+        words = len(parts) - parts.count("")
+        tokenizer = self._with_added_tokens
+        if tokenizer is None:
+            return b"".join(map(self._lookup, parts)), words
+        return b"".join(
+            array(self._typecode, [tokenizer.vocab[part]]).tobytes()
+            if is_added
+            else b"".join(map(self._lookup, part.split(" ")))
+            for part, is_added in tokenizer.parts(line)
+        ), words
 
 
 class _BoundedCache(dict[str, bytes]):

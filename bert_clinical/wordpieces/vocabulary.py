@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ from bert_clinical.tokenization import (
     MASK,
     SEP,
     UNK,
-    FullTokenizer,
     load_vocab,
     validate_case_matches_checkpoint,
 )
@@ -33,6 +31,9 @@ _NEEDED_BY_EXAMPLES = (CLS, SEP, MASK, UNK)
 
 # An uncased vocabulary may hold a few capitals by accident; of a cased one they are a large part.
 _CAPITALS_BY_ACCIDENT = 0.01
+# Embeddings are padded to a multiple of one of these: GPUs multiply such sizes faster.
+_PADDED_TO = (8, 16, 32, 64, 128)
+
 # Fewer entries without a capital may be so by chance.
 _FEWEST_WITHOUT_CAPITALS = 200
 
@@ -79,7 +80,17 @@ def read_vocabulary(path: Path, vocab_size: int) -> list[str]:
 
     Raises:
       UserError: the file is not UTF-8, a token recurs, a special token is missing, or their number
-        is not `vocab_size`.
+        does not fit `vocab_size`.
+    """
+    vocab = load_distinct(path)
+    return check_vocabulary(list(vocab), path, vocab_size)
+
+
+def load_distinct(path: Path) -> OrderedDict[str, int]:
+    """Reads a vocabulary in which every entry stands once.
+
+    Raises:
+      UserError: the file is not UTF-8, or an entry recurs.
     """
     vocab = load_vocab(path)
     # A token that recurs keeps its first place and takes its last number.
@@ -89,14 +100,14 @@ def read_vocabulary(path: Path, vocab_size: int) -> list[str]:
                 f"{path}: lines {place + 1:,} and {number + 1:,} hold the same entry; expected "
                 "every WordPiece once, with its line's number as its id"
             )
-    return check_vocabulary(list(vocab), path, vocab_size)
+    return vocab
 
 
 def check_vocabulary(tokens: Sequence[str], path: Path, vocab_size: int) -> list[str]:
     """Returns the tokens if they can serve a model of this size.
 
     Raises:
-      UserError: a special token is missing, or their number is not `vocab_size`.
+      UserError: a special token is missing, or their number does not fit `vocab_size`.
     """
     missing = [token for token in SPECIAL_TOKENS if token not in tokens]
     if missing:
@@ -104,12 +115,24 @@ def check_vocabulary(tokens: Sequence[str], path: Path, vocab_size: int) -> list
             f"{path}: {', '.join(missing)} missing among {len(tokens):,} entries; expected a BERT "
             "vocabulary"
         )
-    if len(tokens) != vocab_size:
+    if not fits(len(tokens), vocab_size):
         raise UserError(
             f"{path}: holds {len(tokens):,} entries, but the config's vocab_size is "
             f"{vocab_size:,}; give the vocabulary that the model was trained with"
         )
     return list(tokens)
+
+
+def fits(entries: int, vocab_size: int) -> bool:
+    """Tells whether a model's embedding is that of a vocabulary, padded to a round size or not.
+
+    Args:
+      entries: of the vocabulary.
+      vocab_size: rows of the embedding; those beyond the entries stand for nothing.
+    """
+    return vocab_size == entries or any(
+        vocab_size == -(-entries // multiple) * multiple for multiple in _PADDED_TO
+    )
 
 
 def case_mismatch(tokens: Iterable[str], do_lower_case: bool) -> str | None:
@@ -169,11 +192,3 @@ def require_case_of_release(do_lower_case: bool, init_checkpoint: str) -> None:
         validate_case_matches_checkpoint(do_lower_case, f"{folder.absolute()}/bert_model.ckpt")
     except ValueError as error:
         raise UserError(str(error)) from None
-
-
-def tokenizer_of(tokens: Sequence[str], *, do_lower_case: bool) -> FullTokenizer:
-    """Returns the tokenizer of a vocabulary that need not lie in a file of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "vocab.txt"
-        path.write_text("".join(f"{token}\n" for token in tokens), "utf-8")
-        return FullTokenizer(path, do_lower_case)

@@ -44,6 +44,9 @@ def parse_json_object(content: bytes, path: str, *, advice: str = _AGAIN) -> dic
         value = json.loads(content.decode("utf-8"))
     except RecursionError:
         raise UserError(f"{path}: JSON nested too deeply; {advice}") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise UserError(f"{path}: broken JSON at {place}; {advice}") from None
     except ValueError:
         # Also what is not UTF-8, and integers of thousands of digits.
         raise UserError(f"{path}: broken JSON; {advice}") from None

@@ -20,6 +20,7 @@ from bert_clinical.weights import checkpoint
 from bert_clinical.weights.matching import Match
 from bert_clinical.weights.safetensors_files import INDEX_FILE, parse_size, split_into_shards
 from bert_clinical.weights.transformers_tokenizer import write_tokenizer
+from bert_clinical.wordpieces.model_tokenizer import TokenizerRules
 from bert_clinical.wordpieces.vocabulary import read_vocabulary
 from data_prep.common.errors import UsageError, UserError
 from tests.golden_data import SHARED_NOTES, golden
@@ -65,7 +66,7 @@ def odd_vocabulary() -> list[str]:
 def save_odd_model(folder: Path, kind: str = "BertForPreTraining", **settings) -> Path:
     """Saves a random model of odd sizes as transformers does."""
     theirs("save_model", folder, kind, {**ODD, "initializer_range": 0.3, **settings})
-    write_tokenizer(folder, odd_vocabulary(), do_lower_case=True, max_length=41)
+    write_tokenizer(folder, odd_vocabulary(), rules=TokenizerRules(True), max_length=41)
     return folder
 
 
@@ -345,7 +346,9 @@ def is_known_kind(text: str) -> bool:
 @pytest.mark.parametrize(("vocab", "lower"), [("cased", False), ("uncased", True)])
 def test_tokenizer_gives_the_originals_ids(tmp_path, vocab, lower):
     path = golden(f"vocab_{vocab}.txt")
-    write_tokenizer(tmp_path, read_vocabulary(path, 1000), do_lower_case=lower, max_length=128)
+    write_tokenizer(
+        tmp_path, read_vocabulary(path, 1000), rules=TokenizerRules(lower), max_length=128
+    )
     rows = golden_texts(lower)
     answer = theirs("tokenize", tmp_path, [text for text, _ in rows], add_special_tokens=False)
     assert (answer["do_lower_case"], answer["model_max_length"]) == (lower, 128)
@@ -363,7 +366,9 @@ def test_tokenizer_gives_our_ids_on_clinical_notes(tmp_path, vocab, lower):
     import pandas as pd
 
     path = golden(f"vocab_{vocab}.txt")
-    write_tokenizer(tmp_path, read_vocabulary(path, 1000), do_lower_case=lower, max_length=128)
+    write_tokenizer(
+        tmp_path, read_vocabulary(path, 1000), rules=TokenizerRules(lower), max_length=128
+    )
     ours = FullTokenizer(path, do_lower_case=lower)
     notes = pd.read_csv(SHARED_NOTES)
     notes.columns = notes.columns.str.upper()

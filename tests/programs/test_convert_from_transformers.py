@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bert_clinical.weights import checkpoint, pytorch_process
+from bert_clinical.weights.transformers_tokenizer import write_tokenizer
+from bert_clinical.wordpieces.model_tokenizer import AddedToken, TokenizerRules
+from bert_clinical.wordpieces.vocabulary import read_vocabulary
 from tests.conversion.test_convert import odd_vocabulary, save_odd_model, to_transformers
 from tests.golden_data import golden
 from tests.running import assert_one_line_error, assert_success, run_here, run_program
@@ -66,7 +70,12 @@ def test_a_folder_of_ours_comes_back(tmp_path):
 def test_a_casing_that_the_vocabulary_contradicts_is_not_advised(tmp_path, capsys):
     folder = tmp_path / "to"
     to_transformers(golden("init"), folder, gelu="erf")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    write_tokenizer(
+        folder,
+        read_vocabulary(golden("vocab_cased.txt"), 1000),
+        rules=TokenizerRules(do_lower_case=True),
+        max_length=128,
+    )
     result = run_here(capsys, MODULE, transformers_dir=folder, output_dir=tmp_path / "out")
     assert_success(result)
     assert "--do_lower_case=True" not in result.stdout + result.stderr
@@ -100,6 +109,50 @@ def test_a_model_without_pooler_gets_one_where_asked_for(tmp_path, capsys):
     assert 0.2 < kernel.std() / 0.3 < 1.0 and np.abs(kernel).max() <= 0.6
 
 
+def test_added_words_become_entries(folder, tmp_path, capsys):
+    write_odd_tokenizer(folder, ["w31"], added_tokens=(AddedToken("w31", outside=True),))
+    result = run_here(capsys, MODULE, transformers_dir=folder, output_dir=tmp_path / "out")
+    assert_success(result)
+    assert "1 added tokens become entries of vocab.txt" in result.stderr
+    assert (tmp_path / "out" / "vocab.txt").read_text().splitlines() == odd_vocabulary()
+
+
+def test_a_padded_vocabulary_goes_there_and_back(tmp_path, capsys):
+    folder = save_odd_model(tmp_path / "model", vocab_size=40)
+    out = tmp_path / "out"
+    assert_success(run_here(capsys, MODULE, transformers_dir=folder, output_dir=out))
+    assert (out / "vocab.txt").read_text().splitlines() == odd_vocabulary()
+    assert json.loads((out / "bert_config.json").read_text())["vocab_size"] == 40
+    result = run_here(
+        capsys, "bert_clinical.convert_to_transformers", init_checkpoint=out,
+        bert_config_file=out / "bert_config.json", vocab_file=out / "vocab.txt",
+        do_lower_case=True, gelu="erf", output_dir=tmp_path / "again",
+    )  # fmt: skip
+    assert_success(result)
+    before = theirs("state", folder, "BertForPreTraining")
+    after = theirs("state", tmp_path / "again", "BertForPreTraining")
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)
+
+
+def test_the_longest_sequence_of_training_is_kept(folder, tmp_path, capsys):
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": 17}))
+    out = tmp_path / "out"
+    assert_success(run_here(capsys, MODULE, transformers_dir=folder, output_dir=out))
+    assert json.loads((out / "conversion.json").read_text())["max_seq_length"] == 17
+    result = run_here(
+        capsys, "bert_clinical.convert_to_transformers", init_checkpoint=out,
+        bert_config_file=out / "bert_config.json", vocab_file=out / "vocab.txt",
+        do_lower_case=True, gelu="erf", output_dir=tmp_path / "again", verify=False,
+    )  # fmt: skip
+    assert_success(result)
+    settings = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
+    assert settings["model_max_length"] == 17
+    card = (tmp_path / "again" / "README.md").read_text()
+    assert "trained on sequences of at most 17 WordPieces" in card
+
+
 def spoil_weights(folder: Path, **changes) -> None:
     """Rewrites the weights as PyTorch's file with some changed, or left out where None."""
     theirs("save_as_torch", folder, changes)
@@ -107,6 +160,12 @@ def spoil_weights(folder: Path, **changes) -> None:
 
 def zeros(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
+
+
+def write_odd_tokenizer(folder: Path, last: Sequence[str] = (), **rules) -> None:
+    """Writes the odd vocabulary, with other last entries, under other rules than Google's."""
+    tokens = [*odd_vocabulary()[: 37 - len(last)], *last]
+    write_tokenizer(folder, tokens, rules=TokenizerRules(True, **rules), max_length=41)
 
 
 def remove(*names: str):
@@ -192,6 +251,26 @@ MISTAKES = {
             write("tokenizer.json", '{"model": {"type": "BPE", "vocab": {}}}')(f),
         ],
         ["BPE tokenizer, expected WordPiece"],
+    ),
+    "accents that stay": (
+        lambda f: write_odd_tokenizer(f, strip_accents=False),
+        ["strip_accents false", "--do_lower_case only"],
+    ),
+    "ideographs in words": (
+        lambda f: write_odd_tokenizer(f, tokenize_chinese_chars=False),
+        ["tokenize_chinese_chars false"],
+    ),
+    "added tokens that are no words": (
+        lambda f: write_odd_tokenizer(
+            f,
+            ["w31", "[DE-ID]"],
+            added_tokens=(AddedToken("w31", outside=True), AddedToken("[DE-ID]", outside=True)),
+        ),
+        ["1 of 2 added tokens are no words", "id 36"],
+    ),
+    "never_split": (
+        lambda f: write("tokenizer_config.json", '{"never_split": ["w3"]}')(f),
+        ["never_split"],
     ),
 }
 

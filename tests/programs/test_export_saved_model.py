@@ -20,6 +20,8 @@ from bert_clinical.modeling import BertModel
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.tokenization import FullTokenizer
 from bert_clinical.weights.pretrained import PretrainedModel, load_from_checkpoint
+from bert_clinical.wordpieces.model_tokenizer import TokenizerRules
+from bert_clinical.wordpieces.vocabulary import read_vocabulary
 from tests.golden_data import SHARED_NOTES, golden
 from tests.running import (
     HANG_SECONDS,
@@ -166,10 +168,12 @@ def test_a_process_without_this_project_gets_the_same(models, tmp_path, casing):
 
 
 @pytest.mark.parametrize("lower", [False, True])
-def test_words_differ_only_where_unicode_is_younger_than_a_table(lower):
+def test_words_differ_only_where_unicode_is_younger_than_a_table(lower, tmp_path):
     vocab = golden("vocab_uncased.txt" if lower else "vocab_cased.txt")
     basic = FullTokenizer(vocab, lower).basic_tokenizer
-    graph = GraphTokenizer(vocab, 1000, do_lower_case=lower, max_seq_length=16)
+    graph = GraphTokenizer(
+        tmp_path, read_vocabulary(vocab, 1000), TokenizerRules(lower), max_seq_length=16
+    )
     codes = [code for code in range(0x12000) if not 0xD800 <= code < 0xE000]
     texts = [f"aB{chr(code)}Cd e" for code in codes]
     found = graph.words(tf.constant([text.encode() for text in texts])).to_list()
@@ -184,10 +188,12 @@ def test_words_differ_only_where_unicode_is_younger_than_a_table(lower):
     assert not any(code < 0xECE for code in different)
 
 
-def test_bytes_that_are_not_utf8_are_left_out():
+def test_bytes_that_are_not_utf8_are_left_out(tmp_path):
     vocab = golden("vocab_cased.txt")
     tokenizer = FullTokenizer(vocab, False)
-    graph = GraphTokenizer(vocab, 1000, do_lower_case=False, max_seq_length=32)
+    graph = GraphTokenizer(
+        tmp_path, read_vocabulary(vocab, 1000), TokenizerRules(False), max_seq_length=32
+    )
     text = b"pain\xff in\xc3 the \xe4\xb8chest"
     ids, _, _ = graph(tf.constant([text]))
     assert ids[0, 1:-1].numpy().tolist() == tokenizer.convert_tokens_to_ids(

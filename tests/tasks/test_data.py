@@ -65,11 +65,14 @@ def test_mednli_rows(tmp_path: Path) -> None:
     [
         ("", "holds no example"),
         (row() + "\n{" + PLANTED, "line 2: broken JSON"),
-        (f'"{PLANTED}"', "line 1: found no JSON object"),
+        (f'"{PLANTED}"', "line 1: not a JSON object"),
         (row(sentence1=None), "line 1: sentence1 is missing"),
         (row() + "\n" + row(sentence2="  "), "line 2: sentence2 is missing, empty"),
         (row(gold_label=PLANTED), "line 1: gold_label is none of contradiction"),
         (row().encode() + b"\n\xff", "line 2: not UTF-8"),
+        (row() + "\n" + row(pairID="a\tb"), "line 2: pairID holds a tab"),
+        (row(pairID="a\nb"), "line 1: pairID holds a tab or a line break"),
+        (row(pairID=["a"]), "line 1: pairID"),
     ],
 )
 def test_bad_mednli_rows(tmp_path: Path, text: str | bytes, fragment: str) -> None:
@@ -227,9 +230,65 @@ def test_conll_of_words_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "words", "count"),
+    [
+        ("chest pain\tB-x\nof\tO\n", ("chest pain", "of"), 1),
+        ("chest pain B-x\nof O\n", ("chest pain", "of"), 1),
+        ("5\u00a0mg O\nx B-x\n", ("5\u00a0mg", "x"), 1),
+        ("EU NNP B-NP B-x\nnow RB O O\n", ("EU", "now"), 0),
+        ("New York NNP B-NP B-x\nnow RB O O\n", ("New York", "now"), 1),
+        ("chest pain\tNN B-x\n.\t. O\n", ("chest pain", "."), 1),
+    ],
+)
+def test_a_word_with_white_space_is_read_whole_and_counted(
+    text: str, words: tuple[str, ...], count: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (sentence,) = ner_data.read_sentences(write(tmp_path, text), labelled=True)
+    assert sentence.words == words
+    said = f"{count} words hold white space; each is read whole" in caplog.text
+    assert said == (count > 0)
+    assert "pain" not in caplog.text
+
+
+def test_words_alone_with_white_space(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    path = write(tmp_path, "a\nHepatitis B\nchest pain\nb\n")
+    (sentence,) = ner_data.read_sentences(path, labelled=False)
+    assert sentence == Sentence(("a", "Hepatitis B", "chest pain", "b"), None, (1, 2, 3, 4))
+    assert "2 words hold white space" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        (f"a O\nb O\n{PLANTED}\n", "line 3: its last column is no BIO label"),
+        (f"a\nb\n\n{PLANTED}\tB-x\n", "line 4: found 2 columns, where most lines hold a word"),
+    ],
+)
+def test_the_line_that_differs_is_named(text: str, fragment: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        ner_data.read_sentences(write(tmp_path, text), labelled=False)
+    assert fragment in str(caught.value)
+    assert PLANTED not in str(caught.value).replace(str(tmp_path), "")
+
+
+def test_starts_of_documents_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    text = "-DOCSTART- -X- -X- O\n\na O\n-DOCSTART-\tO\nb B-x\n-DOCSTART-\n"
+    first, second = ner_data.read_sentences(write(tmp_path, text), labelled=True)
+    assert first == Sentence(("a",), ("O",), (3,))
+    assert second == Sentence(("b",), ("B-x",), (5,))
+    assert "3 lines of -DOCSTART- are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
     ("text", "fragment"),
     [
         ("\n \n", "holds no sentence"),
+        ("-DOCSTART- O\n", "holds no sentence"),
         (f"a O\n{PLANTED}\n", "line 2: its last column is no BIO label"),
         (f"a O\nO {PLANTED}\n", "line 2: its last column is no BIO label"),
         ("a S-problem\n", "line 1: its last column is no BIO label"),

@@ -18,6 +18,7 @@ from bert_clinical.tasks.folder import SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICA
 from bert_clinical.tasks.model import Schedule, TaskModel, TaskTraining
 from bert_clinical.tasks.options import FineTuningOptions
 from bert_clinical.weights.transformers_names import transformers_name
+from bert_clinical.wordpieces.model_tokenizer import TokenizerRules
 from data_prep.common.errors import UserError
 from tests.theirs import needs_transformers, theirs
 
@@ -70,7 +71,7 @@ def test_loss_and_gradients_are_transformers(per_token: bool, tmp_path: Path) ->
     write_model(
         tmp_path,
         architecture=TOKEN_CLASSIFICATION if per_token else SEQUENCE_CLASSIFICATION,
-        config=config(), gelu="erf", tokens=tokens, do_lower_case=False,
+        config=config(), gelu="erf", tokens=tokens, rules=TokenizerRules(False), max_length=23,
         labels=[f"L{number}" for number in range(NUM_LABELS)],
         weights={name: value.numpy() for name, value in ours.variables.items()}, dropout=0.0,
     )  # fmt: skip
@@ -163,14 +164,20 @@ OPTIONS = FineTuningOptions(
 )
 
 
-def test_the_best_epoch_is_kept() -> None:
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [([4.0, 3.0, 2.0, 1.0], 3), ([4.0, 1.0, 2.0, 3.0], 2), ([1.0, 1.0, 1.0, 1.0], 3), (None, 3)],
+    ids=["the third has less loss", "the second has", "equal losses", "no losses"],
+)
+def test_the_best_epoch_is_kept(losses: list[float] | None, best: int) -> None:
     network = model(per_token=False)
     seen: list[np.ndarray] = []
     values: Iterator[float] = iter([0.2, 0.7, 0.7, 0.1])
 
     def evaluate() -> dict[str, float]:
         seen.append(network.variables["output_weights"].numpy().copy())
-        return {"accuracy": next(values)}
+        found = {"accuracy": next(values)}
+        return found if losses is None else {**found, "loss": losses[len(seen) - 1]}
 
     done = fine_tuning.fine_tune(
         model=network, examples=examples(per_token=False), options=OPTIONS, evaluate=evaluate,
@@ -178,9 +185,9 @@ def test_the_best_epoch_is_kept() -> None:
     )  # fmt: skip
     # 7 examples in batches of 3: after 1, 2 and 3 passes 2, 4 and 7 updates, and 9 in all.
     assert [epoch.step for epoch in done.epochs] == [2, 4, 7, 9]
-    assert (done.best.number, done.best.metrics["accuracy"]) == (2, 0.7)
+    assert (done.best.number, done.best.metrics["accuracy"]) == (best, 0.7)
     found = network.variables["output_weights"].numpy()
-    assert np.array_equal(found, seen[1])
+    assert np.array_equal(found, seen[best - 1])
     assert not np.array_equal(found, seen[3])
 
 

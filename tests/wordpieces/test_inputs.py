@@ -43,6 +43,28 @@ def test_pairs_are_cut_as_google_cuts_them(tokenizer, length_a):
             assert lost == length_a + length_b - tokens.count("a") - tokens.count("b")
 
 
+@pytest.mark.parametrize("room", [6, 7])
+def test_transformers_cuts_other_ends_where_an_odd_number_fits(tokenizer, room):
+    """What the model card says of it."""
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import WordLevel
+
+    theirs = Tokenizer(WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    theirs.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    theirs.enable_truncation(room, strategy="longest_first")
+    encoder = TextEncoder(tokenizer)
+    for length_a in range(1, 13):
+        for length_b in range(1, 13):
+            texts = "a " * length_a, "b " * length_b
+            window, _ = encoder.cut(Text("0", *texts), room + 3)
+            kept_b = sum(window.segment_ids) - 1
+            kept_a = len(window.input_ids) - kept_b - 3
+            differs = room % 2 and length_a <= length_b and length_a > room // 2
+            ids = theirs.encode(*texts).ids
+            other = (kept_a - 1, kept_b + 1) if differs else (kept_a, kept_b)
+            assert (ids.count(0), ids.count(1)) == other
+
+
 @pytest.mark.parametrize("max_seq_length", [3, 4, 9, 16])
 def test_every_wordpiece_counts_once_where_it_stands_best(tokenizer, max_seq_length):
     room = max_seq_length - 2

@@ -2,15 +2,16 @@
 
 import pytest
 
+from bert_clinical.wordpieces.model_tokenizer import ModelTokenizer, TokenizerRules
 from bert_clinical.wordpieces.vocabulary import (
     SPECIAL_TOKENS,
     case_mismatch,
     check_vocabulary,
+    fits,
     read_vocabulary,
     require_case_of_release,
     require_matching_case,
     require_usable_vocab,
-    tokenizer_of,
 )
 from data_prep.common.errors import UserError
 from tests.golden_data import golden
@@ -92,7 +93,35 @@ def test_the_name_of_a_released_model_tells_its_casing(tmp_path, name):
     require_case_of_release(False, str(tmp_path / "biobert" / name))
 
 
+@pytest.mark.parametrize(
+    ("entries", "vocab_size", "answer"),
+    [
+        (37, 37, True),
+        (37, 40, True),
+        (37, 64, True),
+        (28996, 29056, True),
+        (30522, 30528, True),
+        (30522, 30592, True),
+        (37, 38, False),
+        (37, 48, True),
+        (37, 72, False),
+        (40, 56, False),
+        (40, 37, False),
+        (28996, 30522, False),
+    ],
+)
+def test_an_embedding_may_be_padded_to_a_round_size(entries, vocab_size, answer):
+    assert fits(entries, vocab_size) == answer
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_entry(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + CASED.read_bytes())
+    assert read_vocabulary(path, 1000) == read_vocabulary(CASED, 1000)
+    assert require_usable_vocab(path, False) == require_usable_vocab(CASED, False)
+
+
 def test_a_tokenizer_of_tokens_is_that_of_their_file():
-    tokenizer = tokenizer_of(read_vocabulary(CASED, 1000), do_lower_case=False)
+    tokenizer = ModelTokenizer(read_vocabulary(CASED, 1000), TokenizerRules(False))
     assert tokenizer.vocab == require_usable_vocab(CASED, False)
     assert not tokenizer.basic_tokenizer.do_lower_case
