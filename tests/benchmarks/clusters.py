@@ -21,6 +21,8 @@ from tests.clusters import engines
 from tests.clusters.nodes import network
 from tests.running import assert_success, run_program
 
+_FEW = 1000
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -29,9 +31,7 @@ def main() -> None:
     values = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        notes = folder / "notes.csv"
-        made = run_program("data_prep.sample_notes", output_file=notes, num_notes=values.notes)
-        assert_success(made)
+        notes, few = (_notes(folder, number) for number in (values.notes, _FEW))
         flags = {
             "input_file": notes, "category": "all", "num_shards": 8, "deduplicate": "near",
             "sentence_splitter": "rules",
@@ -42,17 +42,22 @@ def main() -> None:
         with network(3) as nodes, engines.flink(nodes, folder / "flink") as cluster:
             totals, in_jobs = [], []
             # What the first run finds cold stays warm on a cluster.
-            for number in range(values.repeats + 1):
+            _seconds(folder / "flink-few", {**flags, **cluster.flags, "input_file": few})
+            for _ in range(values.repeats):
                 before = len(cluster.ended_jobs())
-                total = _seconds(folder / "flink-text", {**flags, **cluster.flags})
-                if number > 0:
-                    totals.append(total)
-                    in_jobs.append(sum(cluster.ended_jobs()[before:]))
+                totals.append(_seconds(folder / "flink-text", {**flags, **cluster.flags}))
+                in_jobs.append(sum(cluster.ended_jobs()[before:]))
             assert folder_bytes(folder / "alone") == folder_bytes(folder / "flink-text")
         rest = [total - jobs for total, jobs in zip(totals, in_jobs, strict=True)]
         print(f"{'Flink, 2 x 2 slots':34} {statistics.median(totals):7.1f} s")
         print(f"{'  of which in its two jobs':34} {statistics.median(in_jobs):7.1f} s")
         print(f"{'  of which everything else':34} {statistics.median(rest):7.1f} s")
+
+
+def _notes(folder: Path, number: int) -> Path:
+    path = folder / f"notes-{number}.csv"
+    assert_success(run_program("data_prep.sample_notes", output_file=path, num_notes=number))
+    return path
 
 
 def _seconds(out: Path, flags: dict[str, Any]) -> float:
