@@ -100,6 +100,8 @@ def network(count: int) -> Iterator[Network]:
             undo.callback(node.kill)
             inner = f"bci{mark}-{number}"
             _ip("link", "add", node.link, "type", "veth", "peer", "name", inner)
+            # With the node alone it would go some time later, and be in the next network's way.
+            undo.callback(_ip, "link", "del", node.link)
             _ip("link", "set", node.link, "master", bridge, "up")
             _ip("link", "set", inner, "netns", node.name)
             _ip("-n", node.name, "address", "add", f"{node.address}/24", "dev", inner)
