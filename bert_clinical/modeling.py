@@ -1,6 +1,7 @@
 """The BERT encoder as a function of its weights.
 
-Dimensions: B batch, S sequence, P chosen positions of it, H hidden, N attention heads, D = H / N.
+Dimensions: B batch, S sequence, P chosen positions of it, R rows that are computed, H hidden, N
+attention heads, D = H / N.
 The weights are tensors by Google's variable names, so that a checkpoint, a gradient and an
 optimizer slot all speak of the same thing.
 """
@@ -10,19 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.layers import Dropout, dense, gelu_erf, gelu_tanh, layer_norm
+from bert_clinical.nn.packing import Chosen, Layout, Packed, PackedShape, Padded
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.nn.variables import bert_variable_shapes
 
 __all__ = ["BertConfig", "BertModel", "BertOutput", "create_variables", "get_activation"]
 
 GELU_FORMS = ("tanh", "erf")
-
-_MASKED = -10000.0
-"""Added to the attention scores of padding, as in Google's: large, yet finite in float16."""
 
 
 def create_variables(
@@ -108,7 +106,7 @@ class BertModel:
 
     Source: google-research/bert modeling.py.
     Differs: the mask is added as [B, 1, 1, S] and never spread over the queries; the factor
-    1/sqrt(D) is applied to the queries, exact for the usual D of 64.
+    1/sqrt(D) is applied to the queries, exact for the usual D of 64; padding can be left out.
     """
 
     def __init__(
@@ -133,6 +131,7 @@ class BertModel:
         *,
         dropout_seed: tf.Tensor | None = None,
         last_positions: tf.Tensor | None = None,
+        packed: PackedShape | None = None,
     ) -> BertOutput:
         """Returns the encoder's outputs.
 
@@ -144,28 +143,26 @@ class BertModel:
           dropout_seed: int64 [2] that all dropout masks follow from; None for no dropout.
           last_positions: int32 [B, P], position 0 first: where the last layer's output is needed.
             It still reads the whole sequence, but is computed nowhere else. None for everywhere.
+          packed: room for the real tokens, which alone are computed; outputs at padding are 0. None
+            for padding to be computed too.
         """
         weights = {name: tf.convert_to_tensor(value) for name, value in weights.items()}
-        shape = tf.shape(input_ids)
         if input_mask is None:
-            input_mask = tf.ones(shape, tf.int32)
+            input_mask = tf.ones(tf.shape(input_ids), tf.int32)
         if token_type_ids is None:
-            token_type_ids = tf.zeros(shape, tf.int32)
-        batch, length = _size(input_ids, 0), _size(input_ids, 1)
-        hidden = self._embed(weights, input_ids, token_type_ids, Dropout(dropout_seed, 0))
-        embedding_output = tf.cast(
-            tf.reshape(hidden, [batch, length, self.config.hidden_size]), tf.float32
-        )
-        mask_bias = (1.0 - tf.cast(input_mask, tf.float32)[:, None, None, :]) * _MASKED
-        width, count = self.config.hidden_size, self.config.num_hidden_layers
-        outputs = []
+            token_type_ids = tf.zeros(tf.shape(input_ids), tf.int32)
+        heads, count = self.config.num_attention_heads, self.config.num_hidden_layers
+        layout: Layout = Padded(input_mask, heads)
+        if packed is not None:
+            layout = Packed(input_mask, heads, packed)
+        hidden = self._embed(weights, input_ids, token_type_ids, layout, Dropout(dropout_seed, 0))
+        outputs = [tf.cast(layout.batch(hidden), tf.float32)]
         for index in range(count):
-            rows = None
+            asking: Layout | Chosen = layout
             if last_positions is not None and index == count - 1:
-                rows = tf.reshape(last_positions + tf.range(batch)[:, None] * length, [-1])
-                length = _size(last_positions, 1)
-            hidden = self._layer(weights, index, hidden, mask_bias, dropout_seed, batch, rows)
-            outputs.append(tf.cast(tf.reshape(hidden, [batch, length, width]), tf.float32))
+                asking = layout.chosen(last_positions)
+            hidden = self._layer(weights, index, hidden, layout, asking, dropout_seed)
+            outputs.append(tf.cast(asking.batch(hidden), tf.float32))
         pooled = tf.tanh(
             dense(
                 outputs[-1][:, 0],
@@ -176,8 +173,8 @@ class BertModel:
         )
         return BertOutput(
             pooled_output=tf.cast(pooled, tf.float32),
-            all_encoder_layers=tuple(outputs),
-            embedding_output=embedding_output,
+            all_encoder_layers=tuple(outputs[1:]),
+            embedding_output=outputs[0],
         )
 
     def _embed(
@@ -185,19 +182,17 @@ class BertModel:
         weights: Mapping[str, tf.Tensor],
         input_ids: tf.Tensor,
         token_type_ids: tf.Tensor,
+        layout: Layout,
         dropout: Dropout,
     ) -> tf.Tensor:
-        """Returns the embedded tokens, compute_dtype [B * S, H]."""
-        width, length = self.config.hidden_size, _size(input_ids, 1)
-        words = tf.gather(weights["bert/embeddings/word_embeddings"], tf.reshape(input_ids, [-1]))
+        """Returns the embedded tokens, compute_dtype [R, H]."""
+        words = tf.gather(weights["bert/embeddings/word_embeddings"], layout.rows(input_ids))
         segments = tf.matmul(
-            tf.one_hot(tf.reshape(token_type_ids, [-1]), self.config.type_vocab_size),
+            tf.one_hot(layout.rows(token_type_ids), self.config.type_vocab_size),
             weights["bert/embeddings/token_type_embeddings"],
         )
-        positions = weights["bert/embeddings/position_embeddings"][:length]
-        total = tf.reshape(words + segments, [-1, length, width]) + positions
         total = layer_norm(
-            tf.reshape(total, [-1, width]),
+            layout.add_positions(words + segments, weights["bert/embeddings/position_embeddings"]),
             weights["bert/embeddings/LayerNorm/gamma"],
             weights["bert/embeddings/LayerNorm/beta"],
         )
@@ -208,12 +203,11 @@ class BertModel:
         weights: Mapping[str, tf.Tensor],
         index: int,
         hidden: tf.Tensor,
-        mask_bias: tf.Tensor,
+        layout: Layout,
+        asking: Layout | Chosen,
         dropout_seed: tf.Tensor | None,
-        batch: Any,
-        rows: tf.Tensor | None,
     ) -> tf.Tensor:
-        """Returns the output of layer `index` at `rows`: compute_dtype [B * S, H] or [B * P, H]."""
+        """Returns the output of layer `index` in the rows of `asking`, compute_dtype [., H]."""
         prefix = f"bert/encoder/layer_{index}/"
         own = {
             name.removeprefix(prefix): value
@@ -222,23 +216,22 @@ class BertModel:
         }
         names = list(own)
 
-        def compute(hidden: tf.Tensor, mask_bias: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
+        def compute(hidden: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
             dropout = Dropout(dropout_seed, index + 1)
             layer = dict(zip(names, values, strict=True))
-            return self._transformer_layer(layer, hidden, mask_bias, dropout, batch, rows)
+            return self._transformer_layer(layer, hidden, layout, asking, dropout)
 
         if self.recompute_grad:
             compute = tf.recompute_grad(compute)
-        return compute(hidden, mask_bias, *own.values())
+        return compute(hidden, *own.values())
 
     def _transformer_layer(
         self,
         layer: Mapping[str, tf.Tensor],
         hidden: tf.Tensor,
-        mask_bias: tf.Tensor,
+        layout: Layout,
+        asking: Layout | Chosen,
         dropout: Dropout,
-        batch: Any,
-        rows: tf.Tensor | None,
     ) -> tf.Tensor:
         rate = self.config.hidden_dropout_prob
 
@@ -252,17 +245,18 @@ class BertModel:
             )
             return tf.cast(normed, self.compute_dtype)
 
-        asking = hidden if rows is None else tf.gather(hidden, rows)
-        context = self._attention(
-            project("attention/self/query", asking),
-            project("attention/self/key", hidden),
-            project("attention/self/value", hidden),
-            mask_bias,
-            dropout,
-            batch,
+        asked = asking.take(hidden) if isinstance(asking, Chosen) else hidden
+        query = project("attention/self/query", asked) * (1.0 / math.sqrt(self._depth))
+        groups = zip(
+            asking.heads(query),
+            layout.heads(project("attention/self/key", hidden)),
+            layout.heads(project("attention/self/value", hidden)),
+            layout.biases,
+            strict=True,
         )
+        context = asking.joined([self._attention(*group, dropout) for group in groups])
         attended = add_and_norm(
-            "attention/output", project("attention/output/dense", context), asking
+            "attention/output", project("attention/output/dense", context), asked
         )
         inner = self.activation(project("intermediate/dense", attended))
         return add_and_norm("output", project("output/dense", inner), attended)
@@ -274,25 +268,15 @@ class BertModel:
         value: tf.Tensor,
         mask_bias: tf.Tensor,
         dropout: Dropout,
-        batch: Any,
     ) -> tf.Tensor:
-        """Returns the attended values, compute_dtype of the shape of `query`."""
-        heads = self.config.num_attention_heads
-        depth = self.config.hidden_size // heads
-
-        def split(tensor: tf.Tensor) -> tf.Tensor:
-            return tf.transpose(tf.reshape(tensor, [batch, -1, heads, depth]), [0, 2, 1, 3])
-
-        scores = tf.matmul(split(query * (1.0 / math.sqrt(depth))), split(key), transpose_b=True)
+        """Returns the attended values of some sequences, of the shape of `query`."""
+        scores = tf.matmul(query, key, transpose_b=True)
         probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + mask_bias)
         probabilities = tf.cast(
             dropout(probabilities, self.config.attention_probs_dropout_prob), self.compute_dtype
         )
-        context = tf.transpose(tf.matmul(probabilities, split(value)), [0, 2, 1, 3])
-        return tf.reshape(context, [-1, heads * depth])
+        return tf.matmul(probabilities, value)
 
-
-def _size(tensor: tf.Tensor, axis: int) -> Any:
-    """Returns a dimension as a number where it is known, else as a tensor."""
-    known = tensor.shape[axis]
-    return tf.shape(tensor)[axis] if known is None else known
+    @property
+    def _depth(self) -> int:
+        return self.config.hidden_size // self.config.num_attention_heads

@@ -82,7 +82,10 @@ def define_flags(values: ProgramFlags) -> None:
         "Memory that --plan is to fit, in GB; that of the GPU, else of the machine, if not given.",
         lower_bound=0, flag_values=values,
     )  # fmt: skip
-    setting("gelu", "precision", "gradient_accumulation_steps", "recompute_grad", "jit_compile")
+    setting(
+        "gelu", "precision", "gradient_accumulation_steps", "recompute_grad", "jit_compile",
+        "skip_padding",
+    )  # fmt: skip
     values.require("bert_config_file", "input_file", "output_dir")
 
 
@@ -177,15 +180,15 @@ def _prepare_output_dir(path: str) -> Path:
 def _plan(job: _Job) -> int:
     """Prints what a run with these flags would need."""
     from bert_clinical.pretraining import devices, memory_plan
-    from bert_clinical.tfrecords import index as record_index
 
     if job.values.device_memory_gb is not None:
         device_bytes, device = job.values.device_memory_gb * 1e9, "a device"
     else:
         device_bytes, device = devices.memory()
-    indexes = record_index.index_files(job.input_files, job.output_dir)
+    data = _load(job, job.input_files, job.output_dir)
+    padding = 1 - float(data.sample_lengths().mean()) / job.options.max_seq_length
     for line in memory_plan.plan_lines(
-        job.config, job.options, records=sum(index.records for index in indexes),
+        job.config, job.options, records=data.records, padding=padding,
         device_bytes=device_bytes, device=device,
     ):  # fmt: skip
         _log.info("%s", line)

@@ -109,9 +109,9 @@ def pretraining_sums(
     """Returns losses and hits of a batch, summed.
 
     Args:
-      lm_logits: float32 [B * P, V].
-      masked_lm_ids: int32 [B, P].
-      masked_lm_weights: float32 [B, P], 0 for padding.
+      lm_logits: float32 [B * P, V], or for fewer predictions.
+      masked_lm_ids: int32 [B, P], or those of the predictions alone.
+      masked_lm_weights: float32 likewise, 0 for padding.
       sentence_logits: float32 [B, 2].
       next_sentence_labels: int32 [B, 1].
     """

@@ -28,6 +28,9 @@ from data_prep.common.errors import UserError, os_error_message
 WINDOW_BLOCKS = 32
 """Blocks whose records are shuffled together: 8,192 records, about 15 MB when decoded."""
 
+_LENGTH_BLOCKS = 32
+"""Blocks of all files from which the lengths of the sequences are told: 8,192 records."""
+
 _SAMPLES, _SAMPLE_BYTES = 16, 4096
 """How much of a file its fingerprint reads."""
 
@@ -95,6 +98,12 @@ class PretrainingData:
             for block in blocks
         ]
         return np.concatenate([part[0] for part in parts]), np.concatenate([p[1] for p in parts])
+
+    def sample_lengths(self) -> np.ndarray:
+        """Returns int64 [records], the real tokens of records from everywhere in the files."""
+        blocks = np.linspace(0, len(self.block_sizes) - 1, _LENGTH_BLOCKS).astype(np.int64)
+        masks = self.decoder.views(*self.read_blocks(np.unique(blocks)))["input_mask"]
+        return np.count_nonzero(masks, axis=1)
 
     def _read_records(self, file: int, block: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Decodes the first `count` records of a file's block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ import numpy as np
 
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.heads import PretrainingSums, masked_lm_denominator, total_loss
+from bert_clinical.nn.packing import PackedShape, by_shape
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining import batches as input_pipeline
 from bert_clinical.pretraining.batches import PretrainingData
+from bert_clinical.pretraining.model import Batch, PretrainingModel
 from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.pretraining.shapes import shapes_of
 from bert_clinical.pretraining.state import TrainingState
-from bert_clinical.pretraining.step import Batch, PretrainingModel
 from bert_clinical.weights import checkpoint
 from data_prep.common.errors import UserError
 
@@ -55,7 +57,8 @@ def evaluate(
 
     Args:
       config: the model.
-      options: `eval_batch_size`, `max_eval_steps`, activation and precision are read.
+      options: `eval_batch_size`, `max_eval_steps`, activation, precision and what concerns speed
+        are read.
       data: the examples; read in order, again from the first after the last.
       output_dir: the run's folder.
       init_checkpoint: a prefix.
@@ -80,8 +83,9 @@ def evaluate(
     # The step of a checkpoint that only lends its weights is another run's.
     step = checkpoint.checkpoint_step(prefix) if latest else 0
     step_function = EvaluationStep(
-        model_of(config, options), state.variables, jit_compile=options.jit_compile
-    )
+        model_of(config, options), state.variables, jit_compile=options.jit_compile,
+        shapes=shapes_of(options, data, options.eval_batch_size),
+    )  # fmt: skip
     return {"global_step": np.int64(step), **means(step_function, data, options)}
 
 
@@ -116,6 +120,7 @@ class EvaluationStep:
       model: encoder and heads.
       variables: the weights, float32 by name.
       jit_compile: compile by XLA.
+      shapes: room for the real tokens of a batch, as of `TrainingStep`.
     """
 
     def __init__(
@@ -124,8 +129,10 @@ class EvaluationStep:
         variables: Mapping[str, tf.Variable],
         *,
         jit_compile: bool = False,
+        shapes: Sequence[PackedShape] = (),
     ) -> None:
         self._model = model
+        self._shapes = shapes
         self._variables = variables
         self._sums = tf.function(
             self._stacked_sums, autograph=False, jit_compile=jit_compile or None
@@ -137,6 +144,11 @@ class EvaluationStep:
 
     def _stacked_sums(self, batch: Batch) -> tf.Tensor:
         weights = {name: tf.convert_to_tensor(value) for name, value in self._variables.items()}
-        sums = self._model.sums(weights, batch)
+        stacked = by_shape(
+            batch["input_mask"],
+            self._shapes,
+            lambda shape: self._model.sums(weights, batch, packed=shape).stacked(),
+        )
+        sums = PretrainingSums.unstacked(stacked)
         loss = total_loss(sums, masked_lm_denominator(batch["masked_lm_weights"]), sums.examples)
-        return tf.concat([sums.stacked(), loss[None]], axis=0)
+        return tf.concat([stacked, loss[None]], axis=0)

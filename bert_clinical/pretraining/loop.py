@@ -22,7 +22,9 @@ from bert_clinical.pretraining.batches import PretrainingData
 from bert_clinical.pretraining.errors import translated_errors
 from bert_clinical.pretraining.evaluation import EvaluationStep, means, model_of
 from bert_clinical.pretraining.log import SilentLog, TrainingLog
+from bert_clinical.pretraining.model import PretrainingModel
 from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.pretraining.shapes import shapes_of
 from bert_clinical.pretraining.state import (
     TrainingState,
     checkpoint_fingerprint,
@@ -124,6 +126,9 @@ def train(
         )  # fmt: skip
         return TrainingResult(state.step, {}, latest or "")
     model = model_of(config, options)
+    devices_and_parts = options.gradient_accumulation_steps
+    if strategy is not None:
+        devices_and_parts *= strategy.num_replicas_in_sync
     step = TrainingStep(
         model,
         StepSettings(
@@ -137,17 +142,33 @@ def train(
         slots=state.slots,
         loss_scale=state.loss_scale,
         jit_compile=options.jit_compile,
+        shapes=shapes_of(options, data, options.train_batch_size // devices_and_parts),
         strategy=strategy,
     )
-    evaluation = EvaluationStep(model, state.variables, jit_compile=options.jit_compile)
     new_log = TrainingLog if agreement.is_chief else SilentLog
     with new_log(output_dir, options=options, first_step=state.step) as log:
         run = _Run(
             state=state, options=options, data=data, output_dir=output_dir, step=step,
             log=log, stop=stop, latest=latest, agreement=agreement,
-            evaluate=None if held_out is None else lambda: means(evaluation, held_out, options),
+            evaluate=None if held_out is None else _evaluator(model, state, held_out, options),
         )  # fmt: skip
         return run.to_end()
+
+
+def _evaluator(
+    model: PretrainingModel,
+    state: TrainingState,
+    held_out: PretrainingData,
+    options: TrainingOptions,
+) -> Callable[[], dict[str, Any]]:
+    """Returns what evaluates the state's weights as they are when it is called."""
+    step = EvaluationStep(
+        model,
+        state.variables,
+        jit_compile=options.jit_compile,
+        shapes=shapes_of(options, held_out, options.eval_batch_size),
+    )
+    return lambda: means(step, held_out, options)
 
 
 def _begin(

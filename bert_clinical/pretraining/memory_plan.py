@@ -124,6 +124,7 @@ def plan_lines(
     options: TrainingOptions,
     *,
     records: int,
+    padding: float,
     device_bytes: float | None,
     device: str,
 ) -> list[str]:
@@ -133,6 +134,7 @@ def plan_lines(
       config: the model.
       options: the settings.
       records: examples in the data.
+      padding: its share of their positions.
       device_bytes: the memory to fit; None if it is not known.
       device: what to call it.
     """
@@ -148,6 +150,10 @@ def plan_lines(
             choices = settings_that_fit(config, options, device_bytes)
             advice = "; or ".join(choices) if choices else "none of the settings; a smaller model"
             lines.append(f"Would fit with: {advice}")
+    told = "left out; the memory is that of a batch without any"
+    if not options.skip_padding:
+        told = "computed; --skip_padding would leave it out"
+    lines.append(f"Padding: {padding:.1%} of the positions, {told}")
     epoch = records / options.train_batch_size
     passes = options.num_train_steps / epoch
     lines.append(

@@ -70,6 +70,9 @@ class TrainingOptions:
         False, "Compute activations again for gradients, to save memory."
     )
     jit_compile: bool = setting(False, "Compile by XLA.")
+    skip_padding: bool = setting(
+        True, "Compute the real tokens alone; padding has no part in any loss or gradient."
+    )
     log_every: int = setting(100, "Updates between two lines of the log.", minimum=1)
     eval_every: int = setting(
         0, "Updates between evaluations on --eval_input_file; 0 for none.", minimum=0
@@ -94,6 +97,7 @@ _DECISIVE = (
     "precision",
     "gradient_accumulation_steps",
     "jit_compile",
+    "skip_padding",
 )
 """What changes the weights that come out; the rest may change between two starts."""
 

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bert_clinical import optimization
-from bert_clinical.modeling import BertModel
-from bert_clinical.nn.config import BertConfig
-from bert_clinical.nn.heads import (
-    PretrainingSums,
-    masked_lm_denominator,
-    masked_lm_logits,
-    next_sentence_logits,
-    pretraining_sums,
-    total_loss,
-)
-from bert_clinical.nn.precision import LossScale, compute_dtype
+from bert_clinical.nn.heads import PretrainingSums, masked_lm_denominator, total_loss
+from bert_clinical.nn.packing import PackedShape, by_shape
+from bert_clinical.nn.precision import LossScale
 from bert_clinical.nn.tensorflow import tf
-
-WORD_EMBEDDINGS = "bert/embeddings/word_embeddings"
+from bert_clinical.pretraining.model import Batch, PretrainingModel, Tensors
 
 METRICS = (
     "loss",
@@ -37,9 +29,6 @@ METRICS = (
 
 # The dropout seed counts steps, parts of a batch below them, and places in the model below these.
 _PARTS_PER_STEP, _SITES_PER_PART = 1 << 12, 1 << 12
-
-Batch = Mapping[str, tf.Tensor]
-Tensors = dict[str, tf.Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,103 +50,6 @@ class StepSettings:
     gradient_accumulation_steps: int = 1
 
 
-class PretrainingModel:
-    """Encoder and heads: from a batch to the sums that losses and accuracies are made of.
-
-    Args:
-      config: the model.
-      gelu: "tanh" or "erf".
-      precision: "float32", "mixed_bfloat16" or "mixed_float16".
-      recompute_grad: trade time for memory, layer by layer.
-    """
-
-    def __init__(
-        self,
-        config: BertConfig,
-        *,
-        gelu: str = "tanh",
-        precision: str = "float32",
-        recompute_grad: bool = False,
-    ) -> None:
-        self.compute_dtype = compute_dtype(precision)
-        self.encoder = BertModel(
-            config, gelu=gelu, compute_dtype=self.compute_dtype, recompute_grad=recompute_grad
-        )
-
-    def sums(
-        self,
-        weights: Mapping[str, tf.Tensor],
-        batch: Batch,
-        *,
-        dropout_seed: tf.Tensor | None = None,
-        output_embeddings: tf.Tensor | None = None,
-    ) -> PretrainingSums:
-        """Returns losses and hits of a batch, summed.
-
-        Args:
-          weights: float32 by name.
-          batch: features by name, int32 and float32 [B, ...].
-          dropout_seed: int64 [2]; None for none.
-          output_embeddings: [V, H] for the masked LM logits; the word embeddings if None.
-        """
-        # The losses read the last layer at the predictions alone, the pooler at the first position.
-        predicted = batch["masked_lm_positions"]
-        outputs = self.encoder(
-            weights,
-            batch["input_ids"],
-            batch["input_mask"],
-            batch["segment_ids"],
-            dropout_seed=dropout_seed,
-            last_positions=tf.pad(predicted, [[0, 0], [1, 0]]),
-        )
-        lm_logits = masked_lm_logits(
-            weights,
-            tf.reshape(outputs.sequence_output[:, 1:], [-1, self.encoder.config.hidden_size]),
-            weights[WORD_EMBEDDINGS] if output_embeddings is None else output_embeddings,
-            self.encoder.activation,
-            self.compute_dtype,
-        )
-        return pretraining_sums(
-            lm_logits,
-            batch["masked_lm_ids"],
-            batch["masked_lm_weights"],
-            next_sentence_logits(weights, outputs.pooled_output),
-            batch["next_sentence_labels"],
-        )
-
-    def gradients(
-        self,
-        weights: Mapping[str, tf.Tensor],
-        batch: Batch,
-        *,
-        lm_denominator: tf.Tensor,
-        batch_size: tf.Tensor,
-        dropout_seed: tf.Tensor | None,
-        loss_scale: tf.Tensor,
-    ) -> tuple[Tensors, PretrainingSums]:
-        """Returns the gradients of a part's share of the batch's loss, times `loss_scale`.
-
-        The word embeddings are read by the first layer and again by the logits. The
-        logits make their gradient dense, so the few rows from the first layer are added to it.
-        """
-        inputs = dict(weights)
-        inputs[WORD_EMBEDDINGS] = tf.identity(weights[WORD_EMBEDDINGS])
-        output_embeddings = tf.identity(weights[WORD_EMBEDDINGS])
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(inputs)
-            tape.watch(output_embeddings)
-            sums = self.sums(
-                inputs, batch, dropout_seed=dropout_seed, output_embeddings=output_embeddings
-            )
-            loss = total_loss(sums, lm_denominator, batch_size) * loss_scale
-        gradients, dense = tape.gradient(loss, (inputs, output_embeddings))
-        rows = gradients[WORD_EMBEDDINGS]
-        gradients[WORD_EMBEDDINGS] = tf.tensor_scatter_nd_add(
-            dense, rows.indices[:, None], rows.values
-        )
-        return gradients, sums
-
-
 class TrainingStep:
     """Steps of training as one compiled call.
 
@@ -168,6 +60,8 @@ class TrainingStep:
       slots: the optimizer's, as of `optimization.create_slots`.
       loss_scale: how losses are scaled and what happens when gradients overflow.
       jit_compile: compile the step by XLA.
+      shapes: room for the real tokens of a part of a batch, see `packing.by_shape`; none for
+        padding to be computed too.
       strategy: of several devices, under whose scope the variables were made; None for one.
     """
 
@@ -180,9 +74,11 @@ class TrainingStep:
         slots: Mapping[str, tf.Variable],
         loss_scale: LossScale,
         jit_compile: bool = False,
+        shapes: Sequence[PackedShape] = (),
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
         self._strategy = strategy
+        self._shapes = shapes
         self._model = model
         self._settings = settings
         self._variables = variables
@@ -323,17 +219,21 @@ class TrainingStep:
         weights = {name: tf.convert_to_tensor(value) for name, value in self._variables.items()}
         scale = tf.convert_to_tensor(self._loss_scale.value)
 
-        def of_part(part: tf.Tensor | int) -> tuple[Tensors, PretrainingSums]:
+        def of_part(part: tf.Tensor | int) -> tuple[Tensors, tf.Tensor]:
             index = replica * parts + part
             place = (step * _PARTS_PER_STEP + tf.cast(index, tf.int64)) * _SITES_PER_PART
-            return self._model.gradients(
+            own = {name: values[index] for name, values in divided.items()}
+            gradients = partial(
+                self._model.gradients,
                 weights,
-                {name: values[index] for name, values in divided.items()},
+                own,
                 lm_denominator=lm_denominator,
                 batch_size=batch_size,
                 dropout_seed=tf.stack([tf.constant(self._settings.random_seed, tf.int64), place]),
                 loss_scale=scale,
             )
+            # Devices may take different branches here: nothing in them may wait for another one.
+            return by_shape(own["input_mask"], self._shapes, lambda shape: gradients(packed=shape))
 
         gradients, sums = _added_up(of_part, parts)
         if self._strategy is not None:
@@ -354,12 +254,12 @@ class TrainingStep:
 
 
 def _added_up(
-    of_part: Callable[[tf.Tensor | int], tuple[Tensors, PretrainingSums]], parts: int
+    of_part: Callable[[tf.Tensor | int], tuple[Tensors, tf.Tensor]], parts: int
 ) -> tuple[Tensors, tf.Tensor]:
     """Returns gradients and stacked sums of all parts, holding those of one part beside them."""
     gradients, sums = of_part(0)
     if parts == 1:
-        return gradients, sums.stacked()
+        return gradients, sums
     names = list(gradients)
 
     def add(
@@ -367,12 +267,12 @@ def _added_up(
     ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
         more, more_sums = of_part(part)
         added = [total + more[name] for name, total in zip(names, totals, strict=True)]
-        return part + 1, added, counted + more_sums.stacked()
+        return part + 1, added, counted + more_sums
 
     _, totals, counted = tf.while_loop(
         lambda part, *_: part < parts,
         add,
-        (1, [gradients[name] for name in names], sums.stacked()),
+        (1, [gradients[name] for name in names], sums),
         parallel_iterations=1,
     )
     return dict(zip(names, totals, strict=True)), counted

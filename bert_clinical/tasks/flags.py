@@ -85,7 +85,7 @@ def define_further_flags(values: ProgramFlags) -> None:
         "given, else tanh. BioBERT has erf.",
         flag_values=values,
     )  # fmt: skip
-    settings_flags.define(values, FineTuningOptions, "random_seed")
+    settings_flags.define(values, FineTuningOptions, "random_seed", "skip_padding")
     flags.DEFINE_boolean(
         "check_case", True, "Refuse a --do_lower_case that the vocabulary's capitals contradict.",
         flag_values=values,

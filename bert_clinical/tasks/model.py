@@ -14,6 +14,7 @@ from bert_clinical import optimization
 from bert_clinical.modeling import BertModel, create_variables
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.layers import Dropout
+from bert_clinical.nn.packing import EXACT
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.nn.variables import bert_variable_shapes
 from bert_clinical.tasks.data import NO_LABEL
@@ -60,6 +61,7 @@ class TaskModel:
       gelu: "tanh" or "erf".
       random_seed: of what is drawn.
       sum_loss: the loss is the sum over all positions instead of the mean over the labelled.
+      skip_padding: compute real tokens only. Not with `sum_loss`, which reads padding.
 
     Source: google-research/bert run_classifier.py, clinicalBERT run_ner.py.
     """
@@ -74,11 +76,13 @@ class TaskModel:
         gelu: str,
         random_seed: int,
         sum_loss: bool = False,
+        skip_padding: bool = False,
     ) -> None:
         self.config = config
         self.num_labels = num_labels
         self.per_token = per_token
         self.sum_loss = sum_loss
+        self._packed = EXACT if skip_padding and not sum_loss else None
         self._encoder = BertModel(config, gelu=gelu)
         shapes = bert_variable_shapes(config, heads=False)
         fresh: dict[str, tf.Variable] = {}
@@ -147,6 +151,7 @@ class TaskModel:
             batch["input_mask"],
             batch["segment_ids"],
             dropout_seed=dropout_seed,
+            packed=self._packed,
         )
         hidden = output.sequence_output if self.per_token else output.pooled_output
         dropout = Dropout(dropout_seed, self.config.num_hidden_layers + 1)

@@ -27,4 +27,7 @@ class FineTuningOptions:
     random_seed: int = setting(
         12345, "Of the new layer, dropout and the order of the data.", minimum=0
     )
+    skip_padding: bool = setting(
+        True, "Compute the real tokens alone; padding has no part in any loss or gradient."
+    )
     pad_to_max_seq_length: bool = False

@@ -151,6 +151,7 @@ class _Run:
             self.model.config, self.model.weights, num_labels=len(self.labels),
             per_token=self.task.per_token, gelu=self.model.gelu,
             random_seed=self.values.random_seed, sum_loss=self.task.sum_loss,
+            skip_padding=self.values.skip_padding,
         )  # fmt: skip
         results: dict[str, Any] = {"task_name": self.values.task_name, "labels": self.labels}
         if train is not None:

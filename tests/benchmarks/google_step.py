@@ -1,6 +1,6 @@
 """Training steps of Google's own graph, for `training_step`; runs under TensorFlow 2.15 or 1.15.
 
-    PYTHON_WITH_TF_2_15 tests/benchmarks/google_step.py --repository=BERT --batch=FILE.npz ...
+    PYTHON_WITH_TF_2_15 tests/benchmarks/google_step.py --repository=BERT --batches=FILE.npz ...
 
 Builds what the `model_fn` of the clone's `run_pretraining.py` builds and runs its `train_op` in a
 session, as an Estimator does. What TensorFlow 2 no longer has of `tf.contrib` is given here.
@@ -58,8 +58,10 @@ def google(values: argparse.Namespace) -> Callable[[], float]:
         num_attention_heads=values.hidden // 64, intermediate_size=4 * values.hidden,
         type_vocab_size=2,
     )  # fmt: skip
-    batch = dict(np.load(values.batch))
-    features = {name: tf.placeholder(array.dtype, array.shape) for name, array in batch.items()}
+    batches = dict(np.load(values.batches))
+    features = {
+        name: tf.placeholder(array.dtype, array.shape[1:]) for name, array in batches.items()
+    }
     model_fn = run_pretraining.model_fn_builder(
         bert_config=config, init_checkpoint=None, learning_rate=5e-5, num_train_steps=100000,
         num_warmup_steps=0, use_tpu=False, use_one_hot_embeddings=False,
@@ -67,9 +69,12 @@ def google(values: argparse.Namespace) -> Callable[[], float]:
     spec = model_fn(features, None, tf.estimator.ModeKeys.TRAIN, {})
     session = tf.Session()
     session.run(tf.global_variables_initializer())
-    feeds = {features[name]: array for name, array in batch.items()}
+    made = 0
 
     def step() -> float:
+        nonlocal made
+        feeds = {features[name]: array[made % len(array)] for name, array in batches.items()}
+        made += 1
         loss, _ = session.run([spec.loss, spec.train_op], feeds)
         return float(loss)
 
@@ -79,7 +84,7 @@ def google(values: argparse.Namespace) -> Callable[[], float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repository", required=True)
-    parser.add_argument("--batch", required=True)
+    parser.add_argument("--batches", required=True)
     for name in ("vocab", "layers", "hidden"):
         parser.add_argument(f"--{name}", type=int, required=True)
     step_server.serve(google(parser.parse_args()))

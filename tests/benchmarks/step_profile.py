@@ -1,6 +1,7 @@
 """Where a training step's time goes, by kind of operation.
 
-    python -m tests.benchmarks.step_profile [--size base] [--steps 3] [--rows 20]
+    python -m tests.benchmarks.step_profile [--size base] [--steps 3] [--rows 20] [--examples FILE]
+        [--program "ours, padded"]
 
 Sums the time that each kind of operation kept a thread busy, as TensorFlow's profiler recorded it.
 """
@@ -9,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.training_step import SIZES, ours, random_batch
+from tests.benchmarks.training_step import PROGRAMS, SIZES, WARM_UP, batches_of, random_batch
 
 
 def main() -> None:
@@ -20,10 +22,15 @@ def main() -> None:
     parser.add_argument("--size", default="base", choices=SIZES)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rows", type=int, default=20)
+    parser.add_argument("--examples", help="of create_pretraining_data; a full batch without")
+    parser.add_argument("--program", default="ours", choices=[p for p in PROGRAMS if "ours" in p])
     values = parser.parse_args()
-    size = SIZES[values.size]
-    step = ours(size, random_batch(size))
-    for _ in range(2):
+    size, batches = SIZES[values.size], [random_batch(SIZES[values.size])]
+    if values.examples:
+        with tempfile.TemporaryDirectory() as folder:
+            batches = batches_of(values.examples, size, values.steps + WARM_UP, folder)
+    step = PROGRAMS[values.program](size, itertools.cycle(batches))
+    for _ in range(WARM_UP):
         step()
 
     from tensorflow.tsl.profiler.protobuf import xplane_pb2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,17 @@ def test_advice_fits() -> None:
 
 
 def test_lines() -> None:
-    fits = plan_lines(BASE, RECIPE, records=320_000, device_bytes=12e9, device="a card")
+    data = {"records": 320_000, "padding": 0.148}
+    fits = plan_lines(BASE, RECIPE, **data, device_bytes=12e9, device="a card")
     assert "Parameters: 108,932,934" in fits
     assert "Fits a card of 12.00 GB" in fits
     assert fits[-1].startswith("Data: 320,000 examples, 10,000 steps each pass")
     assert "15.00 passes" in fits[-1]
-    small = plan_lines(BASE, RECIPE, records=1, device_bytes=4e9, device="a card")
+    assert any(line.startswith("Padding: 14.8% of the positions, left out") for line in fits)
+    computing = dataclasses.replace(RECIPE, skip_padding=False)
+    lines = plan_lines(BASE, computing, **data, device_bytes=12e9, device="a card")
+    assert any(line.startswith("Padding: 14.8% of the positions, computed") for line in lines)
+    small = plan_lines(BASE, RECIPE, records=1, padding=0.0, device_bytes=4e9, device="a card")
     assert "Does not fit a card of 4.00 GB" in small
     assert any(line.startswith("Would fit with: --") for line in small)
 
@@ -77,7 +83,7 @@ def test_a_gpu_needs_what_was_planned(tmp_path: Path) -> None:
     from tests.benchmarks.training_step import Size, ours, random_batch
 
     size = Size(12, 768, 32)
-    step = ours(size, random_batch(size), jit_compile=False)
+    step = ours(size, itertools.repeat(random_batch(size)), jit_compile=False)
     tf.config.experimental.reset_memory_stats("GPU:0")
     step()
     step()

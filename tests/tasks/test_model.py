@@ -33,7 +33,9 @@ def config(dropout: float = 0.0) -> BertConfig:
     )  # fmt: skip
 
 
-def model(per_token: bool, *, dropout: float = 0.0, sum_loss: bool = False) -> TaskModel:
+def model(
+    per_token: bool, *, dropout: float = 0.0, sum_loss: bool = False, skip_padding: bool = False
+) -> TaskModel:
     # Weights ten times as large as new ones are, so that differences do not drown in rounding.
     fresh = create_variables(config(), random_seed=11, heads=False)
     weights = {
@@ -41,7 +43,7 @@ def model(per_token: bool, *, dropout: float = 0.0, sum_loss: bool = False) -> T
     }
     return TaskModel(
         config(dropout), weights, num_labels=NUM_LABELS, per_token=per_token, gelu="erf",
-        random_seed=5, sum_loss=sum_loss,
+        random_seed=5, sum_loss=sum_loss, skip_padding=skip_padding,
     )  # fmt: skip
 
 
@@ -113,6 +115,39 @@ def test_the_published_loss_sums_over_padding_too() -> None:
     published = model(per_token=True, sum_loss=True)
     found = published.loss(published.variables, batch, None)
     assert float(found) == pytest.approx(float((log_sums - chosen).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize("length", [None, 19])
+def test_without_padding_loss_gradients_and_answers_are_the_same(
+    per_token: bool, length: int | None
+) -> None:
+    batch = batch_of(examples(per_token), per_token=per_token, length=length)
+    found = []
+    for skip_padding in (False, True):
+        network = model(per_token, skip_padding=skip_padding)
+        weights = {name: tf.identity(value) for name, value in network.variables.items()}
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            loss = network.loss(weights, batch, None)
+        logits = network.logits(batch).numpy()
+        if per_token:
+            logits[batch["input_mask"] == 0] = 0
+        gradients = tape.gradient(loss, weights)
+        dense = {name: tf.convert_to_tensor(value).numpy() for name, value in gradients.items()}
+        found.append({"loss": loss.numpy(), "logits": logits, **dense})
+    for name, expected in found[0].items():
+        # No answer depends on the keys' biases: their gradient is rounding noise.
+        scale = np.abs(found[0][name.replace("key/bias", "query/bias")]).max()
+        assert np.abs(found[1][name] - expected).max() <= 1e-6 * scale, name
+
+
+def test_the_published_loss_reads_padding_whatever_is_asked_for() -> None:
+    batch = batch_of(examples(per_token=True), per_token=True, length=19, pad_label=0)
+    batch["label_ids"] = np.maximum(batch["label_ids"], 0)
+    networks = [model(True, sum_loss=True, skip_padding=skip) for skip in (False, True)]
+    losses = [float(network.loss(network.variables, batch, None)) for network in networks]
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("per_token", [False, True])
