@@ -20,7 +20,8 @@ from bert_clinical.instances.settings import InstanceSettings
 from data_prep.beam import flags as beam_flags
 from data_prep.common import program, settings_flags
 from data_prep.common.errors import UsageError
-from data_prep.common.paths import expand_patterns, require_readable_file
+from data_prep.common.input_files import find_local_files
+from data_prep.common.paths import require_readable_file
 from data_prep.common.program import ProgramFlags
 
 
@@ -29,7 +30,7 @@ def define_flags(values: ProgramFlags) -> None:
     values.section("As in Google's program")
     flags.DEFINE_string(
         "input_file", None,
-        "Text files or globs, comma-separated. A name that ends in .gz is gzip.",
+        "Text files, globs or folders, comma-separated; gzip too.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string(
@@ -112,7 +113,9 @@ def main(values: ProgramFlags) -> None:
         )
         run.tell(descriptions, [values.output_dir], values.report_file)
         return
-    input_files = expand_patterns(values.input_file, "input_file")
+    input_files = find_local_files(
+        values.input_file, "input_file", once=values.output_dir is not None
+    )
     vocab_file = require_readable_file(values.vocab_file, "vocab_file")
     run.create_pretraining_data(
         input_files=input_files,

@@ -19,7 +19,7 @@ from absl import flags
 
 from data_prep.common import program
 from data_prep.common.errors import UsageError, UserError
-from data_prep.common.paths import expand_patterns
+from data_prep.common.input_files import find_local_files
 from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def define_flags(values: ProgramFlags) -> None:
     """Defines the flags."""
     flags.DEFINE_string(
         "input_file", None,
-        "Text files or globs, comma-separated. A name that ends in .gz is gzip.",
+        "Text files, globs or folders, comma-separated; gzip too.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string("output_file", None, "The vocabulary: an entry a line.", flag_values=values)
@@ -59,7 +59,7 @@ def main(values: ProgramFlags) -> None:
         if values[name].value < 1:
             raise UsageError(f"--{name} is {values[name].value}; it must be at least 1")
     create_vocab(
-        input_files=expand_patterns(values.input_file, "input_file"),
+        input_files=find_local_files(values.input_file, "input_file"),
         output_file=values.output_file,
         vocab_size=values.vocab_size,
         do_lower_case=values.do_lower_case,

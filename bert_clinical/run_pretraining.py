@@ -34,7 +34,8 @@ from bert_clinical.pretraining import worker_cluster
 from bert_clinical.pretraining.options import TrainingOptions
 from data_prep.common import atomic_files, program, settings_flags
 from data_prep.common.errors import UsageError, UserError, os_error_message
-from data_prep.common.paths import expand_patterns, require_readable_file
+from data_prep.common.input_files import find_local_files
+from data_prep.common.paths import require_readable_file
 from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def define_flags(values: ProgramFlags) -> None:
 
     values.section("As in Google's program")
     string("bert_config_file", "The model's bert_config.json. Required.")
-    string("input_file", "TFRecord files or globs, comma-separated; .gz too. Required.")
+    string("input_file", "TFRecord files, globs or folders, comma-separated; gzip too. Required.")
     string(
         "output_dir", "Where checkpoints and logs go; an unfinished run there goes on. Required."
     )
@@ -128,10 +129,10 @@ def _checked_job(values: ProgramFlags) -> _Job:
             f"--max_seq_length is {options.max_seq_length}, but the model of "
             f"{values.bert_config_file} takes {config.max_position_embeddings} positions at most"
         )
-    input_files = [str(path) for path in expand_patterns(values.input_file, "input_file")]
+    input_files = [str(path) for path in find_local_files(values.input_file, "input_file")]
     eval_files = input_files
     if values.eval_input_file:
-        found = expand_patterns(values.eval_input_file, "eval_input_file")
+        found = find_local_files(values.eval_input_file, "eval_input_file")
         eval_files = [str(path) for path in found]
     from bert_clinical.pretraining.data_check import require_fitting_sidecars
 

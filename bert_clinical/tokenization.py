@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from data_prep.common.errors import UserError
+from data_prep.common import contents
 
 CLS, SEP, MASK, UNK = "[CLS]", "[SEP]", "[MASK]", "[UNK]"
 
@@ -84,27 +84,26 @@ def printable_text(text: str | bytes) -> str:
 def load_vocab(vocab_file: str | os.PathLike[str]) -> OrderedDict[str, int]:
     """Reads a vocabulary: one token a line, its id the number of the line, from 0.
 
-    Tokens are stripped. A token that recurs keeps its first place in the order and takes the last
-    number, and a blank line is the token "", as in the original.
+    Tokens are stripped, and carriage returns dropped wherever they stand. A token that recurs keeps
+    its first place in the order and takes the last number, and a blank line is the token "", as in
+    the original.
 
     Raises:
-      UserError: a line is not UTF-8.
+      UserError: a line is not UTF-8, or the file is no text.
 
     Source: google-research/bert `tokenization.py`.
     Differs: a byte order mark before the first token is left out; the original makes it a part of
       that token, which no text can reach then.
     """
     vocab: OrderedDict[str, int] = OrderedDict()
-    with Path(vocab_file).open("rb") as stream:
-        for index, line in enumerate(stream):
-            try:
-                text = line.decode("utf-8-sig" if index == 0 else "utf-8")
-            except UnicodeDecodeError:
-                raise UserError(
-                    f"{vocab_file}, line {index + 1}: not UTF-8; a vocabulary is UTF-8 text with "
-                    "one token a line"
-                ) from None
-            vocab[text.strip()] = index
+    path = os.fspath(vocab_file)
+    contents.require_text(path, contents.look_at(path), gzip_is_read=False)
+    with Path(path).open("rb") as stream:
+        for index, line in enumerate(contents.raw_lines(stream, path)):
+            text = contents.decode_line(line, path, index + 1).replace("\r", "")
+            # Of a last line of carriage returns alone nothing is left: the end of the file.
+            if text:
+                vocab[text.removeprefix("\ufeff" if index == 0 else "").strip()] = index
     return vocab
 
 

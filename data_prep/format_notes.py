@@ -21,12 +21,11 @@ from absl import flags
 from data_prep.beam import flags as beam_flags
 from data_prep.common import program, settings_flags
 from data_prep.common.errors import UsageError
-from data_prep.common.paths import expand_patterns
+from data_prep.common.input_files import find_local_files
 from data_prep.common.program import ProgramFlags
 from data_prep.formatting.run import format_notes
 from data_prep.formatting.settings import FormatSettings
 from data_prep.notes.rows import ColumnNames
-from data_prep.notes.sources import require_named_once
 
 
 def define_flags(values: ProgramFlags) -> None:
@@ -37,8 +36,9 @@ def define_flags(values: ProgramFlags) -> None:
     string(
         "input_file",
         None,
-        "Notes: paths or globs, comma-separated; .csv, .csv.gz or .parquet with the columns of "
-        "MIMIC-III's NOTEEVENTS or of MIMIC-IV-Note, or with those that the column flags name.",
+        "Notes: paths, globs or folders, comma-separated; .csv, .csv.gz or .parquet with the "
+        "columns of MIMIC-III's NOTEEVENTS or of MIMIC-IV-Note, or with those that the column "
+        "flags name.",
     )
     string(
         "input_sql",
@@ -109,7 +109,11 @@ def main(values: ProgramFlags) -> None:
         )
         return
     format_notes(
-        input_files=_input_files(values.input_file) if values.input_file is not None else (),
+        input_files=(
+            find_local_files(values.input_file, "input_file", keep_empty=True, once=True)
+            if values.input_file is not None
+            else ()
+        ),
         input_sql=values.input_sql,
         sql_table=values.sql_table,
         output_dir=Path(values.output_dir),
@@ -125,12 +129,6 @@ def _require_what_runners_do(values: ProgramFlags) -> None:
             "--runner reads files, not --input_sql; export the table to Parquet or CSV, or leave "
             "out --runner"
         )
-
-
-def _input_files(patterns: str) -> list[Path]:
-    files = expand_patterns(patterns, "input_file")
-    require_named_once(files)
-    return files
 
 
 def cli() -> None:

@@ -52,7 +52,10 @@ def read_documents(input_files: Iterable[str | Path], tokenizer: FullTokenizer) 
     documents: list[Document] = [[]]
     for path in input_files:
         for raw in io.BytesIO(Path(path).read_bytes()):
-            line = raw.decode().strip()
+            read = raw.decode().replace("\r", "")
+            line = read.strip()
+            if read == "":
+                break
             if line == "":
                 documents.append([])
             elif tokens := tokenizer.tokenize(line):

@@ -26,6 +26,7 @@ from data_prep.beam import flags as beam_flags
 from data_prep.beam import launch as beam_launch
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
+from data_prep.common.input_files import find_files
 
 _log = logging.getLogger(__name__)
 
@@ -100,8 +101,8 @@ def make_shards(
     options = beam_flags.split_options(pipeline_options)
     if any(map(beam_files.is_remote, (input_patterns, output_dir, vocab_file))):
         beam_files.set_options(options)
-    inputs = beam_files.match(input_patterns, "input_file")
-    (vocab,) = beam_files.match(vocab_file, "vocab_file")
+    inputs = find_files(input_patterns, "input_file", once=True)
+    (vocab,) = find_files(vocab_file, "vocab_file", keep_empty=True)
     outputs = [beam_files.join(output_dir, name) for name in shard_names(inputs)]
     shards = [
         RemoteShard(*map(beam_files.absolute, pair)) for pair in zip(inputs, outputs, strict=True)

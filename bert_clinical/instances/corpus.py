@@ -56,7 +56,7 @@ def read_corpus(
     Only "\\n" ends a line. The end of a file does not end a document, as in the original.
 
     Args:
-      input_files: UTF-8 text, gzip where the name ends in `.gz`.
+      input_files: UTF-8 text, gzip or not.
       encoder: gives the ids of a line, of the type of `typecode`.
       typecode: "H" (uint16) or "I" (uint32).
       advance: called now and then with the bytes (as stored) and words read since.

@@ -6,7 +6,6 @@ by compiled loops on flat arrays.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -102,7 +101,7 @@ class InstanceMaker:
             truncated_pairs=int(counts[kernels.TRUNCATED]),
             random_next=int(counts[kernels.RANDOM_NEXT]),
             masked_wordpieces=int(counts[kernels.MASKED]),
-            padding_share=1 - used / positions if positions else math.nan,
+            padding_share=1 - used / positions if positions else 0.0,
             sequence_lengths={int(n): int(lengths[n]) for n in np.flatnonzero(lengths)},
         )
 

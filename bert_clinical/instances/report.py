@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.common import html_report as report
+from data_prep.common.paths import listed
 
 _BARS = 16
 _MOST_SHARDS_DRAWN = 60
@@ -78,7 +79,7 @@ def write_report(path: str | os.PathLike[str], descriptions: Sequence[Mapping[st
 
 
 def _name(description: Mapping[str, Any]) -> str:
-    return ", ".join(Path(entry["path"]).name for entry in description["inputs"])
+    return listed(Path(entry["path"]).name for entry in description["inputs"])
 
 
 def _with_sum(descriptions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -14,6 +14,7 @@ from bert_clinical.instances.shards import make_shards, plan_shards
 from bert_clinical.instances.writer import ExampleWriter, summary
 from bert_clinical.wordpieces.vocabulary import require_usable_vocab
 from data_prep.common.errors import UserError
+from data_prep.common.paths import listed
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def tell(
       report_file: an HTML page about the data; None for none.
     """
     for description in descriptions:
-        _log.info("%s:", ", ".join(Path(entry["path"]).name for entry in description["inputs"]))
+        _log.info("%s:", listed(Path(entry["path"]).name for entry in description["inputs"]))
         for line in summary(description):
             _log.info("  %s", line)
     if report_file is not None:

@@ -37,8 +37,8 @@ class InstanceSettings:
         """
         for name, smallest in (
             ("max_seq_length", SHORTEST_SEQUENCE),
-            ("max_predictions_per_seq", 1),
-            ("dupe_factor", 1),
+            ("max_predictions_per_seq", 0),
+            ("dupe_factor", 0),
         ):
             value = getattr(self, name)
             if value < smallest:

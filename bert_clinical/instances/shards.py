@@ -15,13 +15,16 @@ from bert_clinical.instances.writer import ExampleWriter, signature
 from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
 from data_prep.common import atomic_files, files
 from data_prep.common.errors import UserError, internal_error_message, os_error_message
+from data_prep.common.own_files import SHARDS_BEAM_FOLDER
 from data_prep.common.progress import Progress
 from data_prep.common.workers import Workers
 
 _log = logging.getLogger(__name__)
 
-STAGING_NAME = "create_pretraining_data.beam"
+STAGING_NAME = SHARDS_BEAM_FOLDER
 """The folder within the output's in which a runner of Beam keeps what is not complete."""
+
+_SHOWN_FAILURES = 3
 
 
 class Shard(NamedTuple):
@@ -151,10 +154,12 @@ def require_no_failures(failures: Sequence[str], shards: int) -> None:
     Raises:
       UserError: there are some.
     """
+    more = len(failures) - _SHOWN_FAILURES
     if failures:
         raise UserError(
             f"{len(failures)} of {shards} shards could not be made, the others are complete: "
-            + "; ".join(failures)
+            + "; ".join(failures[:_SHOWN_FAILURES])
+            + (f"; and {more} more" if more > 0 else "")
         )
 
 

@@ -24,6 +24,7 @@ from bert_clinical.wordpieces.line_encoder import LineEncoder
 from data_prep.canaries import record as canary_record
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
+from data_prep.common.paths import listed
 from data_prep.common.progress import Progress
 
 _TOKENS_PER_COUNT = 1 << 20
@@ -109,7 +110,7 @@ class ExampleWriter:
             )
         if not corpus.documents:
             raise UserError(
-                f"{', '.join(map(str, input_files))}: found no text; expected a sentence a line "
+                f"{listed(input_files)}: found no text; expected a sentence a line "
                 "and a blank line between documents"
             )
         return corpus
@@ -198,7 +199,7 @@ class ExampleWriter:
             },
             "shares": {
                 "unknown": unknown / wordpieces,
-                "truncated_pairs": counts.truncated_pairs / counts.instances,
+                "truncated_pairs": counts.truncated_pairs / max(counts.instances, 1),
                 "padding": counts.padding_share,
             },
             "sequence_lengths": {str(n): c for n, c in counts.sequence_lengths.items()},

@@ -41,7 +41,7 @@ class PretrainingData:
     """The examples of some TFRecord files.
 
     Args:
-      paths: TFRecord files, plain or gzip by suffix.
+      paths: TFRecord files, plain or gzip.
       config: the model; bounds the ids.
       max_seq_length: values of `input_ids`, `input_mask` and `segment_ids`.
       max_predictions_per_seq: values of the masked LM features.

@@ -8,7 +8,7 @@ from typing import Any
 
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.pretraining.options import TrainingOptions
-from bert_clinical.tfrecords.sidecars import read_sidecar
+from bert_clinical.tfrecords.sidecars import believed_sidecar
 from bert_clinical.tokenization import load_vocab
 from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE
 from bert_clinical.wordpieces.vocabulary import case_mismatch, require_case_of_release
@@ -37,7 +37,7 @@ def require_fitting_sidecars(
     """
     sidecars: dict[str, Any] = {}
     for path in paths:
-        sidecar = read_sidecar(path)
+        sidecar = believed_sidecar(path)
         if sidecar is None:
             continue
         made_with = sidecar.get("flags", {})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.common.contents import text_lines
 from data_prep.common.errors import UserError
 
 NO_LABEL = -1
@@ -115,10 +116,6 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
       UserError: a line is not UTF-8.
     """
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError:
-                raise UserError(f"{path}, line {number}: not UTF-8; convert the file") from None
-            yield number, text.rstrip("\r\n")
+    for number, line in enumerate(text_lines(str(path)), 1):
+        text = line.removeprefix("\ufeff") if number == 1 else line
+        yield number, text.rstrip("\r\n")

@@ -53,7 +53,13 @@ class ExampleDecoder:
 
     def __init__(self, fields: list[Field]) -> None:
         self.fields = fields
-        names = [field.name.encode() for field in fields]
+        aliases = [
+            (name, place)
+            for place, field in enumerate(fields)
+            for name in (field.name, *FURTHER_NAMES.get(field.name, ()))
+        ]
+        names = [name.encode() for name, _ in aliases]
+        self._places = np.array([place for _, place in aliases], np.int64)
         self._names = np.frombuffer(b"".join(names), np.uint8)
         self._name_ends = np.cumsum([len(name) for name in names], dtype=np.int64)
         self._kinds = np.array([FLOAT_LIST if f.is_float else INT64_LIST for f in fields], np.int64)
@@ -92,8 +98,8 @@ class ExampleDecoder:
           UserError: a record is corrupt or holds something else than expected.
         """
         status, record, offset, field, found = _decode_block(
-            data, count, CRC_TABLES, self._names, self._name_ends, self._kinds, self._lengths,
-            self._limits, self._starts, integers, floats,
+            data, count, CRC_TABLES, self._names, self._name_ends, self._places, self._kinds,
+            self._lengths, self._limits, self._starts, integers, floats,
         )  # fmt: skip
         if status != _OK:
             where = f"{path}: record {first_record + record} at byte {first_byte + offset}"
@@ -113,7 +119,8 @@ class ExampleDecoder:
             return "is no tf.train.Example; expected a file of create_pretraining_data"
         field = self.fields[index]
         if status == _MISSING:
-            return f"holds no feature {field.name}; expected a file of create_pretraining_data"
+            named = " or ".join((field.name, *FURTHER_NAMES.get(field.name, ())))
+            return f"holds no feature {named}; expected a file of create_pretraining_data"
         if status == _KIND:
             wanted = "floats" if field.is_float else "integers"
             return f"{field.name} holds another type of values; expected {wanted}"
@@ -126,6 +133,9 @@ class ExampleDecoder:
         advice = _RANGE_ADVICE[field.name]
         return f"{field.name} holds a value outside 0 to {field.limit - 1}; {advice}"
 
+
+FURTHER_NAMES = {"input_ids": ("input_word_ids",), "segment_ids": ("input_type_ids",)}
+"""What TensorFlow Models calls some features of the same content."""
 
 _LENGTH_FLAGS = {
     "input_ids": "--max_seq_length",
@@ -233,8 +243,8 @@ def _values(data, at, end, is_float, limit, length, integers, floats, start):  #
 
 
 @compiled
-def _field_index(data, begin, end, names, name_ends):  # type: ignore[no-untyped-def]
-    """Returns which field the name at [begin, end) is, -1 for none of them."""
+def _field_index(data, begin, end, names, name_ends, places):  # type: ignore[no-untyped-def]
+    """Returns which field's name stands at [begin, end), -1 for none of them."""
     name_begin = 0
     for index in range(len(name_ends)):
         if name_ends[index] - name_begin == end - begin:
@@ -244,7 +254,7 @@ def _field_index(data, begin, end, names, name_ends):  # type: ignore[no-untyped
                     same = False
                     break
             if same:
-                return index
+                return places[index]
         name_begin = name_ends[index]
     return -1
 
@@ -271,7 +281,9 @@ def _span(data, at, end, wanted):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _example(data, begin, end, names, name_ends, kinds, lengths, limits, starts, integers, floats):  # type: ignore[no-untyped-def]
+def _example(  # type: ignore[no-untyped-def]
+    data, begin, end, names, name_ends, places, kinds, lengths, limits, starts, integers, floats
+):
     """Decodes one example; returns a status, the field it concerns and the count found there."""
     seen = 0
     worst_status, worst, worst_count = _OK, 0, 0
@@ -290,7 +302,7 @@ def _example(data, begin, end, names, name_ends, kinds, lengths, limits, starts,
         value, value_end = _span(data, entry, entry_end, 2)
         if key < 0 or value < -1:
             return _MALFORMED, 0, 0
-        index = _field_index(data, key, key_end, names, name_ends)
+        index = _field_index(data, key, key_end, names, name_ends, places)
         if index < 0 or value == -1:
             continue
         body, body_end = _span(data, value, value_end, kinds[index])
@@ -313,14 +325,16 @@ def _example(data, begin, end, names, name_ends, kinds, lengths, limits, starts,
         ):
             worst_status, worst = status, index
         seen |= 1 << index
-    for index in range(len(name_ends)):
+    for index in range(len(lengths)):
         if not seen & (1 << index):
             return _MISSING, index, 0
     return worst_status, worst, worst_count
 
 
 @compiled
-def _decode_block(data, count, tables, names, name_ends, kinds, lengths, limits, starts, integers, floats):  # type: ignore[no-untyped-def]  # fmt: skip  # noqa: E501
+def _decode_block(  # type: ignore[no-untyped-def]
+    data, count, tables, names, name_ends, places, kinds, lengths, limits, starts, integers, floats
+):
     at = np.int64(0)
     for record in range(count):
         status, length = frame(data, at, tables)
@@ -331,8 +345,8 @@ def _decode_block(data, count, tables, names, name_ends, kinds, lengths, limits,
         if np.uint32(little_endian(data, end, 4)) != masked_crc(data, begin, end, tables):
             return DATA_CHECKSUM, record, at, 0, 0
         status, field, found = _example(
-            data, begin, end, names, name_ends, kinds, lengths, limits, starts, integers[record],
-            floats[record],
+            data, begin, end, names, name_ends, places, kinds, lengths, limits, starts,
+            integers[record], floats[record],
         )  # fmt: skip
         if status != _OK:
             return status, record, at, field, found

@@ -173,9 +173,15 @@ def _nested_size(size):  # type: ignore[no-untyped-def]
 
 
 @compiled_part
+def _list_size(payload):  # type: ignore[no-untyped-def]
+    """The size of a list of numbers; one without any has no field for them."""
+    return _nested_size(payload) if payload else 0
+
+
+@compiled_part
 def _entry_size(name, payload):  # type: ignore[no-untyped-def]
     """The size of a whole feature with its name, as a field of `Features`."""
-    feature = _nested_size(_nested_size(_nested_size(payload)))
+    feature = _nested_size(_nested_size(_list_size(payload)))
     return _nested_size(_nested_size(_NAME_LENGTHS[name]) + feature)
 
 
@@ -188,7 +194,7 @@ def _write_header(out, at, field, size):  # type: ignore[no-untyped-def]
 @compiled_part
 def _write_entry_head(out, at, name, payload):  # type: ignore[no-untyped-def]
     """Writes all that stands before the numbers of a feature."""
-    feature_list = _nested_size(payload)
+    feature_list = _list_size(payload)
     feature = _nested_size(feature_list)
     name_length = _NAME_LENGTHS[name]
     at = _write_header(out, at, 1, _nested_size(name_length) + _nested_size(feature))
@@ -198,7 +204,7 @@ def _write_entry_head(out, at, name, payload):  # type: ignore[no-untyped-def]
     at = _write_header(out, at + name_length, 2, feature)
     kind = _FLOAT_LIST if name == _MASKED_LM_WEIGHTS else _INT64_LIST
     at = _write_header(out, at, kind, feature_list)
-    return _write_header(out, at, 1, payload)
+    return _write_header(out, at, 1, payload) if payload else at
 
 
 @compiled_part

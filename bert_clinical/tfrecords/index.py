@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from bert_clinical.tfrecords import frames as record_frames
-from data_prep.common import atomic_files
+from data_prep.common import atomic_files, contents
 from data_prep.common.errors import UserError, os_error_message
+from data_prep.common.own_files import INDEX_NAME, UNPACKED_FOLDER
 
 _log = logging.getLogger(__name__)
 
 BLOCK_RECORDS = 256
 """Records that are read together: about 200 kB at length 128."""
 
-CACHE_NAME = "data_index.npz"
-UNPACKED_FOLDER = "unpacked"
+CACHE_NAME = INDEX_NAME
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def index_files(paths: Sequence[str | os.PathLike[str]], cache_folder: Path) -> 
     """Returns the index of each file, from the cache where the file has not changed since.
 
     Args:
-      paths: TFRecord files, plain or gzip by the suffix `.gz`.
+      paths: TFRecord files, plain or gzip, whatever their names.
       cache_folder: where the index and the unpacked gzip files are kept for the next start.
 
     Raises:
@@ -66,7 +66,7 @@ def index_files(paths: Sequence[str | os.PathLike[str]], cache_folder: Path) -> 
     indexes, changed = [], False
     for path in map(str, paths):
         key = _identity(path)
-        data_path = _unpack(path, key, cache_folder) if path.endswith(".gz") else path
+        data_path = _unpack(path, key, cache_folder) if _is_gzip(path) else path
         if key not in known:
             known[key] = _walk(path, data_path)
             changed = True
@@ -84,6 +84,12 @@ def _identity(path: str) -> str:
         raise UserError(os_error_message(error)) from None
     text = f"{Path(path).resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _is_gzip(path: str) -> bool:
+    content = contents.look_at(path)
+    contents.require_no_zlib(path, content)
+    return content.is_gzip
 
 
 def _walk(path: str, data_path: str) -> tuple[int, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +10,17 @@ from typing import Any
 
 from data_prep.common import atomic_files
 from data_prep.common.json_files import parse_json_object
+from data_prep.common.own_files import SIDECAR_SUFFIX
+
+_log = logging.getLogger(__name__)
+
+_SLOW_BYTES = 4_000_000_000
 
 
 def sidecar_path(tfrecord_path: str | os.PathLike[str]) -> Path:
     """Returns where the description of a TFRecord file stands: `<path>.json`."""
     path = Path(tfrecord_path)
-    return path.with_name(path.name + ".json")
+    return path.with_name(path.name + SIDECAR_SUFFIX)
 
 
 def write_sidecar(tfrecord_path: str | os.PathLike[str], description: Mapping[str, Any]) -> None:
@@ -33,6 +39,43 @@ def read_sidecar(tfrecord_path: str | os.PathLike[str]) -> dict[str, Any] | None
         return parse_sidecar(path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
+
+
+def believed_sidecar(tfrecord_path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Returns the description of a TFRecord file; None where there is none, or of another file.
+
+    Whether it belongs is told by size and SHA-256, not by names, since files are renamed with their
+    sidecars. One that records neither is believed.
+
+    Raises:
+      UserError: it is not a JSON object.
+    """
+    description = read_sidecar(tfrecord_path)
+    if description is None or _belongs(description.get("outputs"), Path(tfrecord_path)):
+        return description
+    _log.warning(
+        "%s does not belong to the file beside it (by size or SHA-256) and is not believed; make "
+        "the data again, or remove the sidecar",
+        sidecar_path(tfrecord_path),
+    )
+    return None
+
+
+def _belongs(outputs: object, path: Path) -> bool:
+    recorded = [
+        (entry["size_bytes"], entry["sha256"])
+        for entry in (outputs if isinstance(outputs, list) else ())
+        if isinstance(entry, dict) and {"size_bytes", "sha256"} <= entry.keys()
+    ]
+    if not recorded:
+        return True
+    size = path.stat().st_size
+    digests = {sha256 for recorded_size, sha256 in recorded if recorded_size == size}
+    if not digests:
+        return False
+    if size > _SLOW_BYTES:
+        _log.info("Comparing %s with its sidecar (%.1f GB)", path, size / 1e9)
+    return atomic_files.sha256_of_file(path) in digests
 
 
 def parse_sidecar(content: bytes, path: str) -> dict[str, Any]:

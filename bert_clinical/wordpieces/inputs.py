@@ -13,7 +13,7 @@ import numpy as np
 
 from bert_clinical.tokenization import CLS, SEP, UNK, FullTokenizer
 from bert_clinical.wordpieces.line_encoder import LineEncoder
-from data_prep.common.errors import UserError
+from data_prep.common.contents import text_lines
 
 _PAIR = re.compile(r"^(.*) \|\|\| (.*)$")
 
@@ -56,22 +56,15 @@ def read_lines(path: Path) -> Iterator[Text]:
     Raises:
       UserError: a line is not UTF-8.
 
-    Source: google-research/bert extract_features.py.
+    Source: google-research/bert extract_features.py, whose reader drops carriage returns.
     """
-    with path.open("rb") as stream:
-        for index, raw in enumerate(stream):
-            try:
-                line = raw.decode().strip()
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{path}, line {index + 1}: byte {error.start + 1} is not UTF-8; convert the "
-                    "file to UTF-8"
-                ) from None
-            pair = _PAIR.match(line)
-            if pair is None:
-                yield Text(str(index), line)
-            else:
-                yield Text(str(index), pair.group(1), pair.group(2))
+    for index, raw in enumerate(text_lines(str(path))):
+        line = raw.replace("\r", "").strip()
+        pair = _PAIR.match(line)
+        if pair is None:
+            yield Text(str(index), line)
+        else:
+            yield Text(str(index), pair.group(1), pair.group(2))
 
 
 class TextEncoder:

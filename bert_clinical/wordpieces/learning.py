@@ -33,7 +33,7 @@ def count_words(
     half or more are forgotten.
 
     Args:
-      input_files: UTF-8 text, gzip where the name ends in `.gz`.
+      input_files: UTF-8 text, gzip or not.
       do_lower_case: as for `BasicTokenizer`.
       most_words: how many different words are kept, at about 150 bytes each.
       advance: called now and then with the bytes (as stored) and words read since.

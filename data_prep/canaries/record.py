@@ -11,8 +11,8 @@ from data_prep.canaries.canary import Canaries
 from data_prep.common import files
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import parse_json_object, read_json_object
+from data_prep.common.own_files import MANIFEST_NAME
 
-MANIFEST_NAME = "manifest.json"
 KEY = "canaries"
 """Of a manifest: file → `summary`. Of the sidecar of examples and the record of a training: the
 summary of all texts."""

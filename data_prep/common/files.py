@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from data_prep.common import atomic_files, output_mode
 from data_prep.common.errors import UsageError, UserError
-from data_prep.common.paths import expand_patterns, open_local
+from data_prep.common.paths import open_local
 
 _BUFFER_BYTES = 1 << 20
 
@@ -66,33 +66,22 @@ def told_as_given(paths: Iterable[str]) -> Iterator[None]:
         raise type(error)(message) from None
 
 
-def match(patterns: str, flag: str) -> list[str]:
-    """Returns the files that comma-separated paths and globs name, each pattern's sorted.
+def remote_glob(pattern: str) -> list[str]:
+    """Returns the files of a file system of Beam that a glob matches, sorted.
 
     Raises:
-      UserError: a pattern matches no file, or a file system cannot be reached.
+      UserError: the file system cannot be reached.
     """
-    found: list[str] = []
-    for pattern in patterns.split(","):
-        if not is_remote(pattern):
-            found += map(str, expand_patterns(pattern, flag))
-            continue
-        with _naming(pattern):
-            (result,) = _file_systems().match([pattern])
-        if not result.metadata_list:
-            raise UserError(f"--{flag}: no file matches {pattern}; check the path")
-        found += sorted(metadata.path for metadata in result.metadata_list)
-    return found
+    with _naming(pattern):
+        (result,) = _file_systems().match([pattern])
+    return sorted(metadata.path for metadata in result.metadata_list)
 
 
 def find(folder: str, prefix: str) -> list[str]:
     """Returns the files of a folder whose names begin with `prefix`, none if it is not there."""
     if not is_remote(folder):
         return sorted(str(path) for path in Path(folder).glob(f"{prefix}*") if path.is_file())
-    pattern = join(folder, f"{prefix}*")
-    with _naming(pattern):
-        (result,) = _file_systems().match([pattern])
-    return sorted(metadata.path for metadata in result.metadata_list)
+    return remote_glob(join(folder, f"{prefix}*"))
 
 
 def open_binary(path: str) -> IO[bytes]:

@@ -6,11 +6,11 @@ import gzip
 import hashlib
 import io
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from data_prep.common import contents
 from data_prep.common.errors import UserError, os_error_message
 
 
@@ -18,21 +18,24 @@ class HashedText(io.RawIOBase):
     """A text that is hashed as it is read, so that the hash is of what was used.
 
     Args:
-      path: UTF-8 text, gzip if the name ends in `.gz`.
+      path: UTF-8 text, gzip or not.
 
     Attributes:
       bytes_read: how much of the file was read, as stored.
 
     Raises:
-      UserError: it cannot be opened.
+      UserError: it cannot be opened, or is no text.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         try:
+            content = contents.look_at(str(path))
+            contents.require_text(str(path), content)
             self._file = self._path.open("rb", buffering=0)
         except OSError as error:
             raise UserError(os_error_message(error)) from None
+        self._is_gzip = content.is_gzip
         self._hash = hashlib.sha256()
         self.bytes_read = 0
 
@@ -54,27 +57,24 @@ class HashedText(io.RawIOBase):
         super().close()
 
     def lines(self) -> Iterator[str]:
-        """Yields the lines, decompressed and stripped of white space. Only "\\n" ends a line.
+        """Yields the lines, decompressed, without carriage returns, stripped of white space.
+
+        Only "\\n" ends a line. A carriage return is dropped wherever it stands, as the reader of
+        Google's programs drops it.
 
         Raises:
-          UserError: a line is not UTF-8, or the file is not gzip.
+          UserError: a line is not UTF-8 or too long, or the gzip file is broken.
         """
         stream: IO[bytes] = io.BufferedReader(self, 1 << 20)
-        if self._path.name.endswith(".gz"):
+        if self._is_gzip:
             stream = io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=stream)), 1 << 20)
-        number = 0
+        path = str(self._path)
         try:
-            for line in stream:
-                number += 1
-                yield line.decode().strip()
-        except UnicodeDecodeError:
-            raise UserError(
-                f"{self._path}, line {number}: not UTF-8; convert the file with iconv"
-            ) from None
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            raise UserError(
-                f"{self._path}: the gzip file is cut short or corrupt; make or fetch it again"
-            ) from None
+            for number, line in enumerate(contents.raw_lines(stream, path), 1):
+                text = contents.decode_line(line, path, number).replace("\r", "")
+                # Of a last line of carriage returns alone nothing is left: the end of the file.
+                if text:
+                    yield text.strip()
         except OSError as error:
             raise UserError(f"{self._path}: {os_error_message(error)}") from None
 

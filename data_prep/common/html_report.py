@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from data_prep.common import atomic_files
+from data_prep.common import atomic_files, own_files
 
 _INK, _ACCENT, _PALE, _GRID = "#1f2933", "#2a6f97", "#a9c6d9", "#d9dee3"
 
@@ -109,6 +109,7 @@ class Report:
         """Returns the whole page."""
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            f"{own_files.REPORT_MARK.decode()}"
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<title>{html.escape(self._title)}</title><style>{_STYLE}</style></head>\n"
             f"<body><main>{''.join(part + chr(10) for part in self._parts)}</main></body></html>\n"

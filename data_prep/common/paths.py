@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from data_prep.common.errors import UsageError, UserError, os_error_message
+from data_prep.common.errors import UserError, os_error_message
+
+_SHOWN = 3
 
 
 def open_local(path: str) -> IO[bytes]:
@@ -31,23 +33,6 @@ def require_readable_file(path: str | os.PathLike[str], flag: str) -> Path:
         raise UserError(f"--{flag}: {os_error_message(error)}") from None
 
 
-def expand_patterns(patterns: str, flag: str) -> list[Path]:
-    """Returns the files that comma-separated paths and globs name, each pattern's sorted.
-
-    Raises:
-      UserError: a pattern matches no file, or names a folder.
-    """
-    found: list[Path] = []
-    for pattern in patterns.split(","):
-        if not pattern:
-            raise UsageError(f"--{flag}: an empty path stands between two commas; remove it")
-        matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
-        if not matches:
-            raise UserError(f"--{flag}: no file matches {pattern}; check the path")
-        found += [require_readable_file(match, flag) for match in matches]
-    return found
-
-
 def make_folder(output_dir: Path) -> None:
     """Makes the output folder if it does not exist.
 
@@ -60,3 +45,10 @@ def make_folder(output_dir: Path) -> None:
         raise UserError(
             f"--output_dir: {output_dir} is a file or lies below one; a folder was expected"
         ) from None
+
+
+def listed(paths: Iterable[object]) -> str:
+    """Returns paths for a message: three of them, and how many more there are."""
+    names = [str(path) for path in paths]
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_prep.common.errors import UserError
+from data_prep.common.paths import listed
 
 
 def require_same_settings(
@@ -26,7 +27,7 @@ def require_same_settings(
         ]
     if before.get("inputs") != now["inputs"]:
         old_names, new_names = (
-            ", ".join(str(i.get("name")) for i in inputs)
+            listed(str(i.get("name")) for i in inputs)
             for inputs in (before.get("inputs", []), now["inputs"])
         )
         changed = "has changed" if old_names == new_names else f"was {old_names}, is {new_names}"

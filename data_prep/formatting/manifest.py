@@ -14,6 +14,7 @@ from data_prep.common import atomic_files
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import parse_json_object
+from data_prep.common.own_files import MANIFEST_NAME, REPORT_NAME
 from data_prep.common.same_run import require_same_settings
 from data_prep.formatting.selection import NoteSelection
 from data_prep.formatting.statistics import COUNTED, TextStatistics, merge_counts
@@ -21,8 +22,6 @@ from data_prep.formatting.text_files import TextFile
 
 _log = logging.getLogger(__name__)
 
-MANIFEST_NAME = "manifest.json"
-REPORT_NAME = "data_report.html"
 _PROGRAM = "data_prep.format_notes"
 
 

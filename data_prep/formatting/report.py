@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.common import html_report as report
+from data_prep.common.paths import listed
 from data_prep.formatting.patients import MANY_PATIENTS
 from data_prep.formatting.statistics import COUNTED, TextStatistics, bucket_start
 
@@ -24,7 +25,7 @@ def write(path: Path, manifest: Mapping[str, Any], statistics: TextStatistics) -
       statistics: what was written.
     """
     total = statistics.total()
-    names = ", ".join(str(source["name"]) for source in manifest["inputs"])
+    names = listed(source["name"] for source in manifest["inputs"])
     version = manifest["versions"]["bert-clinical"]
     page = report.Report("Pretraining text", f"Made by bert-clinical {version} of {names}")
     dropped = sum(manifest["dropped"].values())

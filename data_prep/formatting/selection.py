@@ -19,7 +19,7 @@ from data_prep.formatting.category_names import (
 from data_prep.formatting.formatter import NoteToFormat
 from data_prep.formatting.patients import MANY_PATIENTS, Patients, patient_hash
 from data_prep.formatting.text_files import file_stem
-from data_prep.notes.rows import BadRow, Note
+from data_prep.notes.rows import BadRow, Note, normal_number
 
 _log = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ class Survey:
 
 def _without_spaces_at_commas(name: str) -> str:
     """Returns how names are compared."""
-    return ",".join(part.strip() for part in name.casefold().split(","))
+    return ",".join(normal_number(part.strip()) for part in name.casefold().split(","))
 
 
 class NoteSelection:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
+from data_prep.common.own_files import FORMAT_NOTES_BEAM_FOLDER, FORMAT_NOTES_FOLDER
 from data_prep.common.same_run import require_same_settings
 from data_prep.formatting.formatter import NoteToFormat
 from data_prep.formatting.statistics import TextStatistics
@@ -26,8 +27,8 @@ from data_prep.formatting.text_files import Document, TextFile, TextFiles, requi
 
 _log = logging.getLogger(__name__)
 
-FOLDER_NAME = "format_notes.work"
-STAGING_NAME = "format_notes.beam"
+FOLDER_NAME = FORMAT_NOTES_FOLDER
+STAGING_NAME = FORMAT_NOTES_BEAM_FOLDER
 """The folder in which a runner of Beam keeps what is not complete."""
 
 # Small enough that a kill loses seconds, large enough that an archive is some ten thousand files.

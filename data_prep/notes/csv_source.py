@@ -1,8 +1,4 @@
-"""Sources of notes: files of rows become `Note`s, one after the other, never a whole file at once.
-
-A row that cannot be trusted comes out as a `BadRow`, which says where it stands and what is wrong
-with it without quoting it; the caller decides whether that ends the run.
-"""
+"""Notes in CSV files, plain or gzip, one after the other, never a whole file at once."""
 
 from __future__ import annotations
 
@@ -11,24 +7,27 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+from data_prep.common import contents
 from data_prep.common.errors import UserError
 from data_prep.common.paths import open_local
-from data_prep.notes.rows import BadRow, ColumnNames, Note, Piece, make_note
+from data_prep.notes.rows import BadRow, ColumnNames, Note, Piece, folded, make_note
 
 # A quote that is never closed swallows the rest of the file; the longest notes known have 55,725
 # characters.
 _LONGEST_FIELD = 32 * 1024 * 1024
+# Characters of the name of a column.
+_LONGEST_NAME = 1000
 
 
 class CsvSource:
     """A CSV file as MIMIC ships it: quotes doubled, backslashes literal, newlines within quotes.
 
     Args:
-      path: plain, or gzip if its name ends in `.gz`; UTF-8, with or without a byte order mark.
+      path: plain or gzip, whatever its name; UTF-8, with or without a byte order mark.
       columns: which columns hold what.
       open_binary: opens the path as bytes.
 
@@ -36,7 +35,7 @@ class CsvSource:
       is_compressed: whether it is gzip.
 
     Raises:
-      UserError: the header cannot be read or lacks a column.
+      UserError: the header cannot be read or lacks a column, or the file is no CSV.
     """
 
     def __init__(
@@ -47,16 +46,21 @@ class CsvSource:
     ) -> None:
         self._path = str(path)
         self._open_binary = open_binary
-        self.is_compressed = self._path.lower().endswith(".gz")
+        content = contents.look_at(self._path, open_binary)
+        contents.require_text(self._path, content)
+        self.is_compressed = content.is_gzip
         self._needs_subject = columns.needs_subject
+        self._header: list[str] = []
         with self._open() as stream:
             header = next(self._records(_Lines(stream)), None)
         if header is None:
             raise UserError(f"{path}: found no header; expected one and at least one note")
         if isinstance(header, BadRow):
             raise UserError(f"{path}: the header cannot be read: {header.reason}; {header.advice}")
+        _require_commas(header.fields, content.head, self._path)
         self._width = len(header.fields)
         self._places = columns.places(header.fields, str(path))
+        self._header = [folded(name) for name in header.fields]
 
     def rows(self) -> Iterator[Note | BadRow]:
         """Yields every row; a row number counts from 1 after the header, blank lines left out."""
@@ -169,13 +173,31 @@ class CsvSource:
                     f"{self._path}: the gzip stream ends or breaks after row {max(row - 1, 0)}; "
                     "expected a complete file; fetch it again"
                 ) from None
-            if not fields:
+            if not fields or (row and self._is_header(fields, place)):
                 continue
             if lines.fault is not None:
                 yield BadRow(place, *lines.fault)
             else:
                 yield _Record(place, fields)
             row += 1
+
+    def _is_header(self, fields: list[str], place: str) -> bool:
+        """Tells whether a row is the header once more, as where files were put together.
+
+        Raises:
+          UserError: it is a header with its columns in another order.
+        """
+        if len(fields) != self._width or folded(fields[0][:_LONGEST_NAME]) not in self._header:
+            return False
+        names = [folded(field) for field in fields]
+        if names == self._header:
+            return True
+        if sorted(names) == sorted(self._header):
+            raise UserError(
+                f"{place}: another header with its columns in another order; expected files of one "
+                "order put together; give them one by one with commas between"
+            )
+        return False
 
 
 class _Record(NamedTuple):
@@ -227,3 +249,19 @@ class _Lines:
                 "convert the file to UTF-8",
             )
             return line.decode(errors="replace")
+
+
+def _require_commas(header: Sequence[str], head: bytes, path: str) -> None:
+    """Refuses a file whose columns are separated by something else than commas.
+
+    Raises:
+      UserError: says by what.
+    """
+    first_line = head.partition(b"\n")[0]
+    for separator, name in ((b"\t", "tabs"), (b";", "semicolons"), (b"|", "vertical bars")):
+        if first_line.count(separator) >= len(header):
+            raise UserError(
+                f"{path}: the columns of the header are separated by {name}; expected commas; "
+                "convert the file, such as with pandas: read_csv(..., sep=...).to_csv(..., "
+                "index=False)"
+            )

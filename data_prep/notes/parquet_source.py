@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from data_prep.common import contents
 from data_prep.common.errors import UserError
 from data_prep.common.paths import open_local
 from data_prep.notes.rows import BadRow, ColumnNames, Note, Piece, make_note
@@ -14,6 +15,7 @@ from data_prep.notes.rows import BadRow, ColumnNames, Note, Piece, make_note
 if TYPE_CHECKING:
     import pyarrow
 
+_MAGIC = b"PAR1"
 _ROWS_AT_A_TIME = 256
 _BUFFER_BYTES = 1 << 20
 
@@ -40,6 +42,12 @@ class ParquetSource:
     ) -> None:
         import pyarrow
 
+        content = contents.look_at(str(path), open_binary)
+        if content.is_gzip or not content.head.startswith(_MAGIC):
+            raise UserError(
+                f"{path}: is {'gzip' if content.is_gzip else 'no Parquet'}; expected a complete "
+                "Parquet file, as its name says"
+            )
         self._path = str(path)
         self._open_binary = open_binary
         self._needs_subject = columns.needs_subject
@@ -114,7 +122,11 @@ class ParquetSource:
             source = self._path if is_local else stack.enter_context(self._open_binary(self._path))
             yield stack.enter_context(
                 pyarrow.parquet.ParquetFile(
-                    source, buffer_size=_BUFFER_BYTES, pre_buffer=False, memory_map=False
+                    source,
+                    buffer_size=_BUFFER_BYTES,
+                    pre_buffer=False,
+                    memory_map=False,
+                    page_checksum_verification=True,
                 )
             )
 

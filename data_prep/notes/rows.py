@@ -1,19 +1,28 @@
-"""What every source of notes gives, and which columns it takes that from."""
+"""What a source of notes gives: notes, and rows that cannot be read; and in which columns they are.
+
+A row that cannot be trusted comes out as a `BadRow`, which says where it stands and what is wrong
+with it without quoting it; the caller decides whether that ends the run.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from data_prep.common.errors import UserError
 
+_WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0*")
+_LEADING_ZEROS = re.compile(r"^\+?0+(?=\d+$)|^\+(?=\d+$)")
+
 
 class Note(NamedTuple):
     """One note as it stands in its source.
 
-    `category` is stripped; `text` may be empty; `row_id` and `subject_id` are empty where the
-    source has no such column.
+    `row_id`, `subject_id` and `category` are stripped, and whole numbers have one form whatever the
+    source, for a patient must be the same one in every file: 12 for 12.0, and a `subject_id` has no
+    leading zeros. They are empty where the source has no such column; `text` may be empty.
     """
 
     row_id: str
@@ -87,7 +96,7 @@ class ColumnNames:
         """
         positions: dict[str, list[int]] = {}
         for index, name in enumerate(header):
-            positions.setdefault(_folded(name), []).append(index)
+            positions.setdefault(folded(name), []).append(index)
         roles = [
             ("text", self.text, ("text",), True, "--text_column"),
             ("category", self.category, ("category", "note_type"), True, "--category_column"),
@@ -101,7 +110,7 @@ class ColumnNames:
         found: dict[str, int] = {}
         for role, asked, usual, needed, flag in roles:
             names = (asked,) if asked else usual
-            columns = next((positions[_folded(n)] for n in names if _folded(n) in positions), [])
+            columns = next((positions[folded(n)] for n in names if folded(n) in positions), [])
             if len(columns) == 1:
                 found[role] = columns[0]
             elif columns:
@@ -126,30 +135,41 @@ def make_note(values: Mapping[str, Any], place: str, *, needs_subject: bool) -> 
         return BadRow(place, "null text", "the text is null; expected text, empty or not")
     if not isinstance(text, str):
         return BadRow(place, "text of another type", f"found {type(text).__name__}, expected text")
-    category = _as_text(values.get("category")).strip()
+    category = _as_text(values.get("category"))
     if not category and "category" in values:
         return BadRow(place, "null category", "the category is empty; expected a name")
-    subject_id = _as_text(values.get("subject_id")).strip()
+    subject_id = _LEADING_ZEROS.sub("", _as_text(values.get("subject_id")))
     if needs_subject and not subject_id:
         return BadRow(place, "null subject id", "the subject id is empty; expected one to hold out")
-    is_error = _as_text(values.get("is_error")).strip().lower() in ("1", "1.0", "true", "t")
-    return Note(_as_text(values.get("row_id")).strip(), subject_id, category, is_error, text)
+    is_error = _as_text(values.get("is_error")).lower() in ("1", "true", "t")
+    return Note(_as_text(values.get("row_id")), subject_id, category, is_error, text)
 
 
-def _as_text(value: Any) -> str:
-    """Returns `5001` for 5001, "5001" and 5001.0 (an integer column with nulls in pandas)."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+def normal_number(text: str) -> str:
+    """Returns `5001` for `5001.0`, as pandas writes whole numbers of a column with gaps.
+
+    Anything but a whole number stays as it is.
+    """
+    match = _WHOLE_NUMBER.fullmatch(text)
+    return match[1] if match else text
 
 
-def _folded(name: str) -> str:
-    return name.strip().casefold()
+def folded(name: str) -> str:
+    """Returns how names of columns are compared."""
+    return name.removeprefix("\ufeff").strip().casefold()
 
 
 def read_all(sources: Iterable[NoteSource]) -> Iterator[Note | BadRow]:
     """Yields the rows of one source after the other."""
     for source in sources:
         yield from source.rows()
+
+
+def _as_text(value: Any) -> str:
+    """Returns a value stripped, and one text for 5001, "5001", "5001.0", 5001.0 and b"5001"."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return normal_number(text.strip())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from data_prep.common import contents
 from data_prep.common.errors import UserError
 from data_prep.common.paths import open_local
 from data_prep.notes.csv_source import CsvSource
@@ -23,7 +24,7 @@ def open_file(
     columns: ColumnNames,
     open_binary: Callable[[str], IO[bytes]] = open_local,
 ) -> CsvSource | ParquetSource:
-    """Opens a file by its suffix and checks its columns.
+    """Opens a file by its suffix and checks its columns; gzip of any other name is taken for CSV.
 
     Args:
       path: the file.
@@ -34,29 +35,15 @@ def open_file(
       UserError: the suffix is not one of `SUFFIXES`, or the file cannot be read as what it says.
     """
     name = str(path).lower()
-    if name.endswith((".csv", ".csv.gz")):
+    if name.endswith((".csv", ".csv.gz")) or (
+        not name.endswith(SUFFIXES) and contents.look_at(str(path), open_binary).is_gzip
+    ):
         return CsvSource(path, columns, open_binary)
     if name.endswith(".parquet"):
         from data_prep.notes.parquet_source import ParquetSource
 
         return ParquetSource(path, columns, open_binary)
     raise UserError(f"{path}: found a file of another kind; expected {', '.join(SUFFIXES)}")
-
-
-def require_named_once(files: Iterable[str | Path]) -> None:
-    """Refuses a file that is named twice.
-
-    Raises:
-      UserError: one is.
-    """
-    seen: set[str] = set()
-    for file in files:
-        place = str(file.resolve()) if isinstance(file, Path) else file
-        if place in seen:
-            raise UserError(
-                f"--input_file: {file} is named twice and would give its notes twice; name it once"
-            )
-        seen.add(place)
 
 
 def open_table(url: str, table: str, columns: ColumnNames) -> SqlSource:

@@ -7,7 +7,7 @@ import pytest
 from data_prep.common.errors import UserError
 from data_prep.formatting.category_names import MANY_NOTES, OTHER_CATEGORIES
 from data_prep.formatting.selection import NoteSelection, Survey
-from data_prep.notes.csv_source import Note
+from data_prep.notes.rows import Note
 
 
 def _survey(*categories: str, patients: Mapping[str, list[str]] | None = None) -> Survey:

@@ -123,19 +123,21 @@ def random_text(rng):
             words = rng.choice([0, 1, 1, 3, 10, 60])
             sentences.append(
                 " ".join(
-                    "".join(rng.choices("abcdeABCDE123.,é\u0301\x00", k=rng.randrange(1, 8)))
+                    "".join(rng.choices("abcdeABCDE123.,é\u0301\x00\r", k=rng.randrange(1, 8)))
                     for _ in range(words)
                 )
             )
         documents.append("\n".join(sentences))
-    return rng.choice(["\n\n", "\n \t\n\n"]).join(documents) + rng.choice(["", "\n", "\n\n"])
+    return rng.choice(["\n\n", "\n \t\n\n"]).join(documents) + rng.choice(
+        ["", "\n", "\n\n", "\n\r"]
+    )
 
 
 def random_settings(rng):
     length = rng.choice([5, 6, 7, 13, 32, 128])
     return InstanceSettings(
         max_seq_length=length,
-        max_predictions_per_seq=rng.choice([1, 2, 5, 20, length, 2 * length]),
+        max_predictions_per_seq=rng.choice([0, 1, 2, 5, 20, length, 2 * length]),
         random_seed=rng.randrange(-5, 1 << 40),
         dupe_factor=rng.choice([1, 1, 2, 5]),
         masked_lm_prob=rng.choice([0.0, 0.15, 0.5, 1.0, rng.random()]),
@@ -304,8 +306,8 @@ def test_shuffled_store_gives_every_instance_once(tmp_path):
     ("flag", "value"),
     [
         ("max_seq_length", 4),
-        ("max_predictions_per_seq", 0),
-        ("dupe_factor", 0),
+        ("max_predictions_per_seq", -1),
+        ("dupe_factor", -1),
         ("masked_lm_prob", 1.01),
         ("masked_lm_prob", -0.1),
         ("short_seq_prob", float("nan")),

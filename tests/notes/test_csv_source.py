@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,13 @@ def test_missing_subject_is_a_bad_row_only_where_it_is_needed(tmp_path: Path) ->
         ("a.csv", b"TEXT,CAT\xe9GORY\n1,A\n", {}, "header cannot be read"),
         ("a.xlsx", b"PK", {}, "expected .csv, .csv.gz, .parquet"),
         ("a.parquet", b"PAR1 is not enough", {}, "Parquet"),
+        ("a.parquet", b"ROW_ID,TEXT\n", {}, "is no Parquet"),
+        ("a.csv", b"ROW_ID\tCATEGORY\tTEXT\n1\tA\tx\n", {}, "separated by tabs"),
+        ("a.csv", b"ROW_ID;CATEGORY;TEXT\n1;A;x\n", {}, "separated by semicolons"),
+        ("a.csv", "TEXT,CATEGORY\n1,A\n".encode("utf-16"), {}, "is UTF-16"),
+        ("a.csv", b"TEXT,CATEGORY\r1,A\r", {}, "carriage returns alone"),
+        ("a.csv", zlib.compress(b"TEXT,CATEGORY\n1,A\n"), {}, "is zlib"),
+        ("a.csv", b"PAR1 and so on", {}, "is Parquet"),
     ],
 )
 def test_files_that_cannot_be_read(
@@ -150,6 +159,59 @@ def test_truncated_gzip(tmp_path: Path) -> None:
     path = write(tmp_path / "n.csv.gz", HEADER + "1,1,1,A,,text\n" * 5000)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match="gzip stream ends or breaks after row"):
+        rows(path)
+
+
+@pytest.mark.parametrize("name", ["notes.csv", "notes.csv.gz", "notes.gz", "notes.csv.gzip"])
+def test_gzip_is_known_by_its_bytes(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(f"{HEADER}1,1,1,A,,text\n".encode()))
+    assert rows(path) == [Note("1", "1", "A", False, "text")]
+
+
+def test_a_name_with_gz_on_a_plain_file(tmp_path: Path) -> None:
+    path = tmp_path / "notes.csv.gz"
+    path.write_text(f"{HEADER}1,1,1,A,,text\n")
+    assert rows(path) == [Note("1", "1", "A", False, "text")]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["csv", "gzip"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_header_of_a_file_put_behind_another_is_no_note(
+    tmp_path: Path, pack: Callable[[bytes], bytes], mark: str
+) -> None:
+    path = tmp_path / "both.csv"
+    first = f"{HEADER}1,1,1,A,,one\n2,1,1,A,,two\n"
+    second = f"{mark}{HEADER}3,2,1,A,,three\n"
+    path.write_bytes(pack(first.encode()) + pack(second.encode()))
+    found = rows(path)
+    assert [note.text for note in found] == ["one", "two", "three"]
+    source = open_file(path, ColumnNames())
+    assert isinstance(source, CsvSource)
+    pieces = list(source.cut(lambda _: None, lambda number, rows, size: True))
+    assert [piece.row for piece, _ in pieces] == [1, 2, 3]
+    assert [row for piece, data in pieces for row in source.rows_of(piece, data)] == found
+
+
+def test_a_second_header_in_another_order_ends_the_reading(tmp_path: Path) -> None:
+    other = "TEXT,ROW_ID,SUBJECT_ID,HADM_ID,CATEGORY,ISERROR\n"
+    path = write(tmp_path / "n.csv", f"{HEADER}1,1,1,A,,one\n{other}three,3,2,1,A,\n")
+    with pytest.raises(UserError, match=r"row 2 \(line 3\): another header"):
+        rows(path)
+
+
+def test_checksums_of_parquet_pages_are_compared(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    path = tmp_path / "n.parquet"
+    table = pa.table({"category": ["A"] * 9, "text": [f"words of note {n}" for n in range(9)]})
+    pyarrow.parquet.write_table(
+        table, path, write_page_checksum=True, compression="none", use_dictionary=False
+    )
+    assert len(rows(path)) == 9
+    path.write_bytes(path.read_bytes().replace(b"words of note 5", b"wards of note 5", 1))
+    with pytest.raises(UserError, match="cannot be read as Parquet after row 0"):
         rows(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,42 @@ def test_decodes_what_tensorflow_does(tmp_path: Path) -> None:
     assert data.records == len(records) == 1440
     for name, values in expected.items():
         np.testing.assert_array_equal(batch[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_reads_the_names_of_tensorflow_models(tmp_path: Path, both: bool) -> None:
+    theirs = {"input_word_ids": [5] * 11, "input_type_ids": [1] * 11}
+    ours = {} if both else {"input_ids": None, "segment_ids": None}
+    path = write(tmp_path / "a.tfrecord", [example(5, **ours, **theirs)])
+    data = load([path], tmp_path)
+    (batch,) = input_pipeline.sequential_batches(data, batch_size=1, steps=1)
+    assert batch["input_ids"].tolist() == [[5] * 11]
+    assert batch["input_mask"].tolist() == [[1] * 11]
+    if not both:
+        assert batch["segment_ids"].tolist() == [[1] * 11]
+
+
+def test_a_missing_feature_is_told_by_all_its_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tfrecord", [example(5, input_ids=None)])
+    with pytest.raises(UserError, match="holds no feature input_ids or input_word_ids"):
+        load([path], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.tfrecord", "a.tfrecord.gz"])
+def test_gzip_is_known_by_its_bytes(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, [example(n) for n in range(9)])
+    for _ in range(2):
+        data = load([path], tmp_path / "cache")
+        (batch,) = input_pipeline.sequential_batches(data, batch_size=9, steps=1)
+        assert numbers(batch).tolist() == list(range(9))
+        path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+def test_zlib_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tfrecord", [example(1)])
+    path.write_bytes(zlib.compress(path.read_bytes()))
+    with pytest.raises(UserError, match=r"a\.tfrecord: is zlib-compressed; .*GZIP"):
+        load([path], tmp_path)
 
 
 def test_an_epoch_takes_every_record_once(three_files: list[Path], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from bert_clinical.instances.shards import STAGING_NAME
 from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
+from bert_clinical.tokenization import load_vocab
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 from tests import full_disk
@@ -132,6 +133,49 @@ def test_sidecar_counts(tmp_path, small):
     assert sum(sidecar["sequence_lengths"].values()) == len(examples)
 
 
+def test_no_passes_and_no_predictions_are_googles_to_accept(tmp_path, small):
+    outputs = [tmp_path / "a.tfrecord", tmp_path / "b.tfrecord"]
+    flags = {**small, "input_file": golden("part_a.txt")}
+    result = run(**{**flags, "output_file": ",".join(map(str, outputs)), "dupe_factor": 0})
+    assert_success(result)
+    assert [path.stat().st_size for path in outputs] == [0, 0]
+    assert read_sidecar(outputs[0])["counts"]["instances"] == 0
+    assert_success(run(**flags, output_file=outputs[0], max_predictions_per_seq=0))
+    (record, *others) = read_records(outputs[0])
+    assert len(others) > 20
+    from bert_clinical.nn.tensorflow import tf
+
+    message = tf.train.Example.FromString(record)
+    feature = message.features.feature
+    assert len(feature["input_ids"].int64_list.value) == 128
+    assert feature["masked_lm_ids"].SerializeToString() == b"\x1a\0"
+    assert feature["masked_lm_weights"].SerializeToString() == b"\x12\0"
+    mask = load_vocab(small["vocab_file"])["[MASK]"]
+    assert mask not in feature["input_ids"].int64_list.value
+    assert len(record) == message.ByteSize()
+
+
+def test_more_outputs_than_examples_and_what_lies_beside_text(tmp_path, small):
+    text = tmp_path / "text"
+    text.mkdir()
+    (text / "a.txt").write_text("The patient was seen .\nShe was well .\n\nHe went home .\n")
+    for name in ("empty-1.txt", "empty-2.txt"):
+        (text / name).touch()
+    (text / "manifest.json").write_text("{}")
+    (text / "data_report.html").write_text("<!doctype html>")
+    outputs = [tmp_path / f"{number}.tfrecord" for number in range(9)]
+    result = run(**small, input_file=f"{text}/*", output_file=",".join(map(str, outputs)))
+    assert_success(result)
+    assert "passed over 2 file(s) or folder(s) that this project" in result.stdout
+    assert "passed over 2 empty file(s)" in result.stdout
+    description = read_sidecar(outputs[0])
+    assert [Path(entry["path"]).name for entry in description["inputs"]] == ["a.txt"]
+    assert description["counts"]["instances"] < 9
+    result = run(**small, input_file=text, output_dir=tmp_path / "shards")
+    assert_success(result)
+    assert names(tmp_path / "shards") == ["a.tfrecord", "a.tfrecord.json"]
+
+
 def test_stats_only_writes_nothing(tmp_path, small):
     result = run_program(
         MODULE, "--stats_only", input_file=golden("part_a.txt"),
@@ -220,7 +264,9 @@ def mistakes(folder):
     text.write_text(f"{PLANTED} is here .\nA second line .\n\nAnother note .\n")
     (folder / "empty.txt").write_text("\n \n")
     (folder / "latin.txt").write_bytes(f"one\n{PLANTED} d\xe9j\xe0\n".encode("latin-1"))
-    (folder / "plain.txt.gz").write_text(PLANTED)
+    (folder / "nothing.txt").touch()
+    (folder / "cut.txt.gz").write_bytes(gzip.compress(PLANTED.encode() * 99)[:-9])
+    (folder / "utf_16.txt").write_text(f"{PLANTED}\n", encoding="utf-16")
     (folder / "folder").mkdir()
     (folder / "twin").mkdir()
     (folder / "twin" / "text.txt.gz").write_bytes(gzip.compress(text.read_bytes()))
@@ -237,8 +283,8 @@ def mistakes(folder):
         "unknown flag": ({"max_sequence_length": 128}, 2, ["max_sequence_length"]),
         "not a number": ({"max_seq_length": "long"}, 2, ["max_seq_length"]),
         "too short": ({"max_seq_length": 4}, 2, ["--max_seq_length is 4", "at least 5"]),
-        "no predictions": ({"max_predictions_per_seq": 0}, 2, ["at least 1"]),
-        "no passes": ({"dupe_factor": 0}, 2, ["--dupe_factor is 0"]),
+        "no predictions": ({"max_predictions_per_seq": -1}, 2, ["at least 0"]),
+        "no passes": ({"dupe_factor": -1}, 2, ["--dupe_factor is -1"]),
         "no probability": ({"masked_lm_prob": 15}, 2, ["--masked_lm_prob is 15", "0 and 1"]),
         "no such probability": ({"short_seq_prob": -1}, 2, ["--short_seq_prob is -1"]),
         "workers without shards": ({"num_workers": 2}, 2, ["--output_dir"]),
@@ -247,10 +293,12 @@ def mistakes(folder):
         "comma too many": ({"output_file": "a,,b"}, 2, ["empty path"]),
         "missing text": ({"input_file": folder / "nowhere.txt"}, 1, ["nowhere.txt"]),
         "no match": ({"input_file": folder / "x*.txt"}, 1, ["no file matches", "x*.txt"]),
-        "folder as text": ({"input_file": folder / "folder"}, 1, ["is a folder"]),
-        "empty text": ({"input_file": folder / "empty.txt"}, 1, ["empty.txt", "no text"]),
+        "folder as text": ({"input_file": folder / "folder"}, 1, ["is a folder without files"]),
+        "blank text": ({"input_file": folder / "empty.txt"}, 1, ["empty.txt", "no text"]),
+        "empty text": ({"input_file": folder / "nothing.txt"}, 1, ["nothing.txt: the file is"]),
+        "UTF-16": ({"input_file": folder / "utf_16.txt"}, 1, ["utf_16.txt: is UTF-16", "iconv"]),
         "not UTF-8": ({"input_file": folder / "latin.txt"}, 1, ["latin.txt, line 2"]),
-        "not gzip": ({"input_file": folder / "plain.txt.gz"}, 1, ["plain.txt.gz", "gzip"]),
+        "cut gzip": ({"input_file": folder / "cut.txt.gz"}, 1, ["cut.txt.gz", "cut short"]),
         "missing vocabulary": ({"vocab_file": folder / "v.txt"}, 1, ["--vocab_file", "v.txt"]),
         "no [MASK]": ({"vocab_file": folder / "no_mask.txt"}, 1, ["no_mask.txt", "[MASK]"]),
         "vocabulary not UTF-8": ({"vocab_file": folder / "latin_vocab.txt"}, 1, ["line 2"]),

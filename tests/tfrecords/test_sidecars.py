@@ -2,7 +2,8 @@
 
 import pytest
 
-from bert_clinical.tfrecords.sidecars import read_sidecar, write_sidecar
+from bert_clinical.tfrecords.sidecars import believed_sidecar, read_sidecar, write_sidecar
+from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 
 
@@ -16,3 +17,31 @@ def test_sidecar(tmp_path):
         (tmp_path / "a.tfrecord.json").write_text(text, encoding="latin-1")
         with pytest.raises(UserError, match=r"a\.tfrecord\.json: (not a JSON object|broken JSON)"):
             read_sidecar(path)
+
+
+def test_a_sidecar_of_another_file_is_named_and_not_believed(tmp_path, caplog):
+    first, second, third = (tmp_path / f"{name}.tfrecord" for name in "abc")
+    first.write_bytes(b"one")
+    second.write_bytes(b"two")
+    third.write_bytes(b"three")
+    about = {"outputs": [atomic_files.fingerprint(path) for path in (first, second)]}
+    for path in (first, second, third):
+        write_sidecar(path, about)
+    assert believed_sidecar(first) == believed_sidecar(second) == about
+    assert caplog.text == ""
+    assert believed_sidecar(third) is None
+    assert "c.tfrecord.json does not belong to the file beside it" in caplog.text
+    first.write_bytes(b"ONE")
+    assert believed_sidecar(first) is None
+    assert "a.tfrecord.json does not belong" in caplog.text
+    renamed = second.rename(tmp_path / "renamed.tfrecord")
+    write_sidecar(renamed, about)
+    assert believed_sidecar(renamed) == about
+
+
+@pytest.mark.parametrize("outputs", [None, ["a.tfrecord"], [{"name": "a.tfrecord"}], 5])
+def test_a_sidecar_that_records_no_checksum_is_believed(tmp_path, outputs):
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(b"one")
+    write_sidecar(path, {"outputs": outputs})
+    assert believed_sidecar(path) == {"outputs": outputs}

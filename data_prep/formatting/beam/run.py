@@ -16,6 +16,8 @@ from data_prep.beam import flags as beam_flags
 from data_prep.beam import launch as beam_launch
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
+from data_prep.common.input_files import find_files
+from data_prep.common.own_files import MANIFEST_NAME, REPORT_NAME
 from data_prep.common.paths import make_folder
 from data_prep.common.same_run import require_same_settings
 from data_prep.formatting import manifest
@@ -31,7 +33,6 @@ from data_prep.formatting.text_files import (
     file_stem,
     require_text,
 )
-from data_prep.notes import sources as note_sources
 
 _log = logging.getLogger(__name__)
 
@@ -65,10 +66,7 @@ def format_notes(
     options = beam_flags.split_options(pipeline_options)
     if beam_files.is_remote(output_dir) or "://" in input_patterns:
         beam_files.set_options(options)
-    files = beam_files.match(input_patterns, "input_file")
-    note_sources.require_named_once(
-        [file if beam_files.is_remote(file) else Path(file) for file in files]
-    )
+    files = find_files(input_patterns, "input_file", keep_empty=True, once=True)
     with (
         beam_files.told_as_given(files),
         _held(output_dir),
@@ -131,7 +129,7 @@ def format_notes(
                 statistics=written.statistics,
                 files=outputs,
             )
-            for name in (manifest.REPORT_NAME, manifest.MANIFEST_NAME):
+            for name in (REPORT_NAME, MANIFEST_NAME):
                 staging.place(name, Path(here, name).read_bytes(), output_dir)
         staging.finish()
     manifest.log_summary(output_dir, selection, written.statistics, outputs)
