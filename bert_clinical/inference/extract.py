@@ -15,7 +15,7 @@ from bert_clinical.wordpieces.inputs import Text, TextEncoder, TextWindows, Wind
 from data_prep.common.atomic_files import atomic_write
 from data_prep.common.errors import UserError
 from data_prep.common.progress import Progress
-from data_prep.notes.rows import BadRow, ColumnNames
+from data_prep.notes.rows import BadRow, ColumnNames, Gap
 from data_prep.notes.sources import SUFFIXES, open_file
 
 _log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ def read_texts(
     for index, note in enumerate(source.rows()):
         if isinstance(note, BadRow):
             raise UserError(f"{note.place}: {note.reason}: {note.advice}")
+        if isinstance(note, Gap):
+            continue
         if index == 0:
             has_ids = bool(note.row_id)
         elif has_ids != bool(note.row_id):

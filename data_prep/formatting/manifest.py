@@ -134,6 +134,7 @@ def describe(
         "held_out_counts": statistics.total(held_out=True),
         "dropped": dict(sorted(reasons.items())),
         "bad_rows": dict(sorted(selection.bad_rows.items())),
+        "bytes_passed_over": selection.bytes_passed_over,
         "rows_of_other_categories": selection.other_rows,
         "categories": categories,
         "repeated_section_share": round(statistics.repeated_section_share(), 6),
@@ -159,6 +160,12 @@ def log_summary(
             _log.info("left out %d notes of %r: %s", count, category, reason)
     for reason, count in sorted(selection.bad_rows.items()):
         _log.info("left out %d rows that cannot be read: %s", count, reason)
+    if selection.bytes_passed_over:
+        _log.info(
+            "passed over %d bytes from rows on that cannot be read: up to the next place that is "
+            "certainly the start of a row, or to the end of the file",
+            selection.bytes_passed_over,
+        )
     empty = [file.name for file in files if not file.notes]
     if empty:
         _log.info("%d of the files are empty: fewer notes than --num_shards", len(empty))

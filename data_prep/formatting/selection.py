@@ -19,7 +19,7 @@ from data_prep.formatting.category_names import (
 from data_prep.formatting.formatter import NoteToFormat
 from data_prep.formatting.patients import MANY_PATIENTS, Patients, patient_hash
 from data_prep.formatting.text_files import file_stem
-from data_prep.notes.rows import BadRow, Note, normal_number
+from data_prep.notes.rows import BadRow, Gap, Row, normal_number
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Survey:
         self._characters = 0
         self._takes_others = False
 
-    def add(self, row: Note | BadRow) -> None:
+    def add(self, row: Row) -> None:
         """Looks at the next row.
 
         Raises:
@@ -64,6 +64,8 @@ class Survey:
         if isinstance(row, BadRow):
             if not self._skip_bad_rows:
                 raise bad_row_error(row)
+            return
+        if isinstance(row, Gap):
             return
         usable = not row.is_error and bool(row.text.strip())
         self._count(row.category, 1, usable, (patient_hash(row.subject_id),))
@@ -225,6 +227,7 @@ class NoteSelection:
     Attributes:
       dropped: category → reason → notes.
       bad_rows: reason → rows.
+      bytes_passed_over: from bad rows on, up to where a row certainly starts.
       other_rows: rows of other categories.
     """
 
@@ -244,9 +247,10 @@ class NoteSelection:
         self._skip_bad_rows = skip_bad_rows
         self.dropped: dict[str, Counter[str]] = {c: Counter() for c in self._categories.values()}
         self.bad_rows: Counter[str] = Counter()
+        self.bytes_passed_over = 0
         self.other_rows = 0
 
-    def notes(self, rows: Iterable[Note | BadRow]) -> Iterator[NoteToFormat]:
+    def notes(self, rows: Iterable[Row]) -> Iterator[NoteToFormat]:
         """Yields the notes to format, in order.
 
         Raises:
@@ -257,6 +261,9 @@ class NoteSelection:
                 if not self._skip_bad_rows:
                     raise bad_row_error(row)
                 self.bad_rows[row.reason] += 1
+                continue
+            if isinstance(row, Gap):
+                self.bytes_passed_over += row.size_bytes
                 continue
             category = self._categories.get(row.category.casefold(), self._others)
             if category is None:
@@ -276,6 +283,7 @@ class NoteSelection:
         return {
             "dropped": self.dropped,
             "bad_rows": self.bad_rows,
+            "bytes_passed_over": self.bytes_passed_over,
             "other_rows": self.other_rows,
         }
 
@@ -284,6 +292,7 @@ class NoteSelection:
         for category, reasons in counts["dropped"].items():
             self.dropped[category].update(reasons)
         self.bad_rows.update(counts["bad_rows"])
+        self.bytes_passed_over += counts["bytes_passed_over"]
         self.other_rows += counts["other_rows"]
 
 

@@ -32,7 +32,9 @@ class FormatSettings:
     )
     skip_bad_rows: bool = setting(
         False,
-        "Count rows that cannot be read in the manifest and go on, rather than end with an error.",
+        "Count rows that cannot be read in the manifest and go on, rather than end with an error. "
+        "After a row whose quotes do not match up a CSV is read on only where a row certainly "
+        "starts.",
     )
     deduplicate: str = setting(
         "none",

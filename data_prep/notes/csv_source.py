@@ -14,11 +14,20 @@ from typing import IO, NamedTuple, cast
 from data_prep.common import contents
 from data_prep.common.errors import UserError
 from data_prep.common.paths import open_local
-from data_prep.notes.rows import BadRow, ColumnNames, Note, Piece, folded, make_note
+from data_prep.notes.csv_lines import LONGEST_RECORD, UNKNOWN_ROW, Lines, RecordTooLongError
+from data_prep.notes.csv_starts import RowsSoFar
+from data_prep.notes.rows import BadRow, ColumnNames, Gap, Piece, Row, folded, make_note
 
 # A quote that is never closed swallows the rest of the file; the longest notes known have 55,725
 # characters.
-_LONGEST_FIELD = 32 * 1024 * 1024
+_LONGEST_FIELD = 32 << 20
+# What may be no row, for a quote is missing there or before.
+_BROKEN_QUOTING, _WRONG_WIDTH, _TOO_LONG = (
+    "broken quoting", "wrong number of fields", "field too long",
+)  # fmt: skip
+_BROKEN = (_BROKEN_QUOTING, _WRONG_WIDTH, _TOO_LONG)
+_GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
+_MOST_HELD = 200
 # Characters of the name of a column.
 _LONGEST_NAME = 1000
 
@@ -51,9 +60,11 @@ class CsvSource:
         self.is_compressed = content.is_gzip
         self._needs_subject = columns.needs_subject
         self._header: list[str] = []
+        self._width = 0
+        self._places: dict[str, int] = {}
         with self._open() as stream:
-            header = next(self._records(_Lines(stream)), None)
-        if header is None:
+            header = next(self._records(Lines(stream)), None)
+        if header is None or isinstance(header, Gap):
             raise UserError(f"{path}: found no header; expected one and at least one note")
         if isinstance(header, BadRow):
             raise UserError(f"{path}: the header cannot be read: {header.reason}; {header.advice}")
@@ -62,15 +73,15 @@ class CsvSource:
         self._places = columns.places(header.fields, str(path))
         self._header = [folded(name) for name in header.fields]
 
-    def rows(self) -> Iterator[Note | BadRow]:
+    def rows(self) -> Iterator[Row]:
         """Yields every row; a row number counts from 1 after the header, blank lines left out."""
         with self._open() as stream:
-            records = self._records(_Lines(stream))
+            records = self._records(Lines(stream))
             next(records, None)
             yield from map(self._row, records)
 
     def cut(
-        self, see: Callable[[Note | BadRow], None], is_enough: Callable[[int, int, int], bool]
+        self, see: Callable[[Row], None], is_enough: Callable[[int, int, int], bool]
     ) -> Iterator[tuple[Piece, bytes]]:
         """Reads the file once and yields its pieces with their bytes, decompressed.
 
@@ -80,30 +91,39 @@ class CsvSource:
             ends there.
         """
         with self._open() as stream:
-            lines = _Lines(stream)
+            lines = Lines(stream)
             records = self._records(lines)
             next(records, None)
-            start, first_line = lines.size, lines.number
+            start, first_line, first_row = lines.size, lines.number, lines.row
             lines.kept = []
-            first_row = row = 1
-            number = 0
+            number = rows = 0
 
-            def piece() -> tuple[Piece, bytes]:
-                data = b"".join(lines.kept or ())
-                lines.kept = []
-                return Piece(start, lines.size, first_row, first_line, zlib.crc32(data)), data
+            def piece(broken: BadRow | None = None, gap: int = 0) -> tuple[Piece, bytes]:
+                data = b"".join(lines.kept or ()) if broken is None else before
+                place = start, start + len(data), first_row, first_line, zlib.crc32(data)
+                return Piece(*place, broken, gap), data
 
+            before, broken = b"", None
             for record in records:
-                see(self._row(record))
-                row += 1
-                if is_enough(number, row - first_row, lines.size - start):
+                row = self._row(record)
+                see(row)
+                rows += 1
+                if isinstance(row, BadRow) and row.reason in _BROKEN:
+                    before, broken = lines.kept_before_record(), row
+                    continue
+                if isinstance(row, Gap):
+                    yield piece(broken, row.size_bytes)
+                elif not lines.is_held and is_enough(number, rows, lines.size - start):
                     yield piece()
-                    start, first_line, first_row = lines.size, lines.number, row
-                    number += 1
-            if row > first_row:
+                else:
+                    continue
+                start, first_line, first_row = lines.size, lines.number, lines.row
+                lines.kept = []
+                number, rows = number + 1, 0
+            if rows:
                 yield piece()
 
-    def rows_of(self, piece: Piece, data: bytes) -> Iterator[Note | BadRow]:
+    def rows_of(self, piece: Piece, data: bytes) -> Iterator[Row]:
         """Yields the rows of a piece.
 
         Args:
@@ -115,11 +135,14 @@ class CsvSource:
         """
         if len(data) != piece.end - piece.start or zlib.crc32(data) != piece.crc:
             raise UserError(
-                f"{self._path}: changed while it was read, seen at row {piece.row}; expected a "
-                "file that nobody writes to; run the same command again"
+                f"{self._path}: changed while it was read, seen after line {piece.lines}; expected "
+                "a file that nobody writes to; run the same command again"
             )
-        lines = _Lines(io.BytesIO(data), piece.lines)
-        yield from map(self._row, self._records(lines, piece.row))
+        lines = Lines(io.BytesIO(data), piece.lines, piece.row)
+        yield from map(self._row, self._records(lines))
+        if piece.broken is not None:
+            yield piece.broken
+            yield Gap(piece.broken.place, piece.gap)
 
     def read(self, piece: Piece) -> bytes:
         """Returns the bytes of a piece of a file that is not compressed."""
@@ -127,16 +150,9 @@ class CsvSource:
             stream.seek(piece.start)
             return stream.read(piece.end - piece.start)
 
-    def _row(self, record: _Record | BadRow) -> Note | BadRow:
-        if isinstance(record, BadRow):
+    def _row(self, record: _Record | BadRow | Gap) -> Row:
+        if not isinstance(record, _Record):
             return record
-        if len(record.fields) != self._width:
-            return BadRow(
-                record.place,
-                "wrong number of fields",
-                f"found {len(record.fields)} fields, expected the header's {self._width}; "
-                "correct the quoting",
-            )
         values = {role: record.fields[i] for role, i in self._places.items()}
         return make_note(values, record.place, needs_subject=self._needs_subject)
 
@@ -149,37 +165,98 @@ class CsvSource:
             else:
                 yield file
 
-    def _records(self, lines: _Lines, row: int = 0) -> Iterator[_Record | BadRow]:
+    def _records(self, lines: Lines) -> Iterator[_Record | BadRow | Gap]:
+        """Yields the records; after a broken one a gap, whose end is looked for only then.
+
+        A record with other ids than all before may be a line of a note that ended too early. It
+        waits for what follows: a broken record takes it along, any other shows that it is one.
+        """
         csv.field_size_limit(_LONGEST_FIELD)
         reader = csv.reader(lines, strict=True)
+        so_far = RowsSoFar(self._places, self._width)
+        held: list[_Record] = []
         while True:
-            first_line, lines.fault = lines.number + 1, None
-            place = f"{self._path}: row {row} (line {first_line})"
+            lines.is_held = bool(held)
+            lines.begin_record()
+            is_first = lines.row == 0
             try:
-                fields = next(reader)
+                found = self._record(reader, lines, self._place(lines))
+                if found is None:
+                    continue
+                if isinstance(found, BadRow) and found.reason in _BROKEN and not is_first:
+                    place = held[0].place if held else found.place
+                    yield found._replace(place=place)
+                    row = lines.row if lines.row == UNKNOWN_ROW else lines.row - len(held)
+                    held.clear()
+                    yield Gap(place, self._pass_over(lines, so_far, row))
+                    continue
             except StopIteration:
+                yield from held
                 return
-            except csv.Error:
-                yield BadRow(
-                    place,
-                    "broken quoting",
-                    f"the quotes do not match up, seen at line {lines.number}; expected each field "
-                    "closed and each quote within it doubled",
-                )
-                row += 1
-                continue
-            except (EOFError, gzip.BadGzipFile, zlib.error):
-                raise UserError(
-                    f"{self._path}: the gzip stream ends or breaks after row {max(row - 1, 0)}; "
-                    "expected a complete file; fetch it again"
-                ) from None
-            if not fields or (row and self._is_header(fields, place)):
-                continue
-            if lines.fault is not None:
-                yield BadRow(place, *lines.fault)
-            else:
-                yield _Record(place, fields)
-            row += 1
+            except _GZIP_ERRORS:
+                raise self._cut_short(lines) from None
+            lines.row += lines.row != UNKNOWN_ROW
+            if isinstance(found, _Record) and not is_first:
+                if not so_far.is_like(found.fields) and len(held) < _MOST_HELD:
+                    held.append(found)
+                    continue
+                for record in (*held, found):
+                    so_far.add(record.fields)
+            yield from held
+            held.clear()
+            lines.is_held = False
+            yield found
+
+    def _pass_over(self, lines: Lines, so_far: RowsSoFar, row: int) -> int:
+        """Goes on at the next certain start of a row; returns how many bytes were left out."""
+        is_row = so_far.begin_after(lines.first_of_record)
+        size = lines.pass_over(so_far.go_on_in)
+        is_known = row != UNKNOWN_ROW and not so_far.may_have_passed_rows
+        lines.row = row + is_row if is_known else UNKNOWN_ROW
+        return size
+
+    def _record(
+        self, reader: Iterator[list[str]], lines: Lines, place: str
+    ) -> _Record | BadRow | None:
+        """Returns the next record; None for a blank line or the header once more."""
+        try:
+            fields = next(reader)
+        except csv.Error as error:
+            if "larger than field limit" in str(error):
+                return _too_long(place, lines)
+            return BadRow(
+                place,
+                _BROKEN_QUOTING,
+                f"the quotes do not match up, seen at line {lines.number}; expected each field "
+                "closed and each quote within it doubled",
+            )
+        except RecordTooLongError:
+            return _too_long(place, lines)
+        if not fields or (lines.row != 0 and self._is_header(fields, place)):
+            return None
+        if lines.row != 0 and len(fields) != self._width:
+            return BadRow(
+                place,
+                _WRONG_WIDTH,
+                f"found {len(fields)} fields, expected the header's {self._width}; correct the "
+                "quoting",
+            )
+        return BadRow(place, *lines.fault) if lines.fault else _Record(place, fields)
+
+    def _place(self, lines: Lines) -> str:
+        line = lines.number + 1
+        if lines.row == UNKNOWN_ROW:
+            return f"{self._path}: line {line}"
+        return f"{self._path}: row {lines.row} (line {line})"
+
+    def _cut_short(self, lines: Lines) -> UserError:
+        read = (
+            f"line {lines.number}" if lines.row == UNKNOWN_ROW else f"row {max(lines.row - 1, 0)}"
+        )
+        return UserError(
+            f"{self._path}: the gzip stream ends or breaks after {read}; expected a complete file; "
+            "fetch it again"
+        )
 
     def _is_header(self, fields: list[str], place: str) -> bool:
         """Tells whether a row is the header once more, as where files were put together.
@@ -205,50 +282,13 @@ class _Record(NamedTuple):
     fields: list[str]
 
 
-class _Lines:
-    """The lines of a file as text; what is wrong with one is noted in `fault`, not raised.
-
-    The reader goes on to the end of the record, so that only this one is lost.
-
-    Attributes:
-      number: lines read, with those before the stream.
-      size: bytes read.
-      fault: reason and advice, of a line since it was last None.
-      kept: if it is a list, the lines are added to it.
-    """
-
-    def __init__(self, stream: IO[bytes], number: int = 0) -> None:
-        self._lines = iter(stream)
-        self.number = number
-        self.size = 0
-        self.fault: tuple[str, str] | None = None
-        self.kept: list[bytes] | None = None
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._lines)
-        self.number += 1
-        self.size += len(line)
-        if self.kept is not None:
-            self.kept.append(line)
-        if self.number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if b"\0" in line:
-            self.fault = (
-                "null character",
-                f"line {self.number} holds a null character; expected text",
-            )
-        try:
-            return line.decode()
-        except UnicodeDecodeError as error:
-            self.fault = (
-                "undecodable bytes",
-                f"byte {error.start + 1} of line {self.number} is not UTF-8; "
-                "convert the file to UTF-8",
-            )
-            return line.decode(errors="replace")
+def _too_long(place: str, lines: Lines) -> BadRow:
+    return BadRow(
+        place,
+        _TOO_LONG,
+        f"a field of more than {_LONGEST_FIELD >> 20} MB, or a row of more than "
+        f"{LONGEST_RECORD >> 20} MB, seen at line {lines.number}; a quote may never be closed",
+    )
 
 
 def _require_commas(header: Sequence[str], head: bytes, path: str) -> None:

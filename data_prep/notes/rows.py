@@ -40,15 +40,32 @@ class BadRow(NamedTuple):
     advice: str
 
 
+class Gap(NamedTuple):
+    """Bytes that were passed over, from a row on that cannot be read.
+
+    Attributes:
+      place: of the row, which came before as a `BadRow`.
+      size_bytes: up to the next place that is certainly the start of a row, or to the end.
+    """
+
+    place: str
+    size_bytes: int
+
+
+Row = Note | BadRow | Gap
+
+
 class Piece(NamedTuple):
     """Consecutive rows of a file, which can be read without those before them.
 
     Attributes:
       start: where they begin: bytes of a CSV (decompressed), row groups of a Parquet file.
       end: where they end.
-      row: number of the first one.
+      row: number of the first one, below 0 where it is not known.
       lines: of the file before it.
       crc: CRC-32 of the bytes, 0 for Parquet, which has checksums of its own.
+      broken: the row after the piece, which cannot be read.
+      gap: bytes that are passed over from that row on, 0 where there is none.
     """
 
     start: int
@@ -56,12 +73,14 @@ class Piece(NamedTuple):
     row: int
     lines: int
     crc: int
+    broken: BadRow | None = None
+    gap: int = 0
 
 
 class NoteSource(Protocol):
     """Something that gives the same rows in the same order each time that it is asked."""
 
-    def rows(self) -> Iterator[Note | BadRow]:
+    def rows(self) -> Iterator[Row]:
         """Yields every row from the first on."""
 
 
@@ -159,7 +178,7 @@ def folded(name: str) -> str:
     return name.removeprefix("\ufeff").strip().casefold()
 
 
-def read_all(sources: Iterable[NoteSource]) -> Iterator[Note | BadRow]:
+def read_all(sources: Iterable[NoteSource]) -> Iterator[Row]:
     """Yields the rows of one source after the other."""
     for source in sources:
         yield from source.rows()

@@ -14,14 +14,14 @@ import pytest
 from data_prep.common.errors import UserError
 from data_prep.notes.csv_source import CsvSource
 from data_prep.notes.parquet_source import ParquetSource
-from data_prep.notes.rows import BadRow, ColumnNames, Note
+from data_prep.notes.rows import BadRow, ColumnNames, Gap, Note, Row
 from data_prep.notes.sources import open_file
 from tests.golden_data import golden
 
 HEADER = "ROW_ID,SUBJECT_ID,HADM_ID,CATEGORY,ISERROR,TEXT\n"
 
 
-def rows(path: Path, **columns) -> list[Note | BadRow]:
+def rows(path: Path, **columns) -> list[Row]:
     return list(open_file(path, ColumnNames(**columns)).rows())
 
 
@@ -100,7 +100,8 @@ def test_bad_row_is_told_and_only_it_is_lost(
         tmp_path / "n.csv",
         HEADER.encode() + b'1,1,1,A,,"first"\n' + bad + b'3,3,3,A,,"third"\n',
     )
-    first, wrong, third = rows(path)
+    first, wrong, *gap, third = rows(path)
+    assert all(isinstance(row, Gap) and row.size_bytes == len(bad) for row in gap)
     assert isinstance(first, Note)
     assert isinstance(third, Note)
     assert (first.text, third.text) == ("first", "third")
@@ -111,8 +112,10 @@ def test_bad_row_is_told_and_only_it_is_lost(
 
 def test_unclosed_quote_names_the_row_that_opens_it(tmp_path: Path) -> None:
     path = write(tmp_path / "n.csv", HEADER + '1,1,1,A,,ok\n2,1,1,A,,"opened\nand never closed\n')
-    ok, bad = rows(path)
+    ok, bad, gap = rows(path)
     assert isinstance(ok, Note)
+    assert isinstance(gap, Gap)
+    assert gap.size_bytes == len('2,1,1,A,,"opened\nand never closed\n')
     assert isinstance(bad, BadRow)
     assert bad.reason == "broken quoting"
     assert "row 2 (line 3)" in bad.place
@@ -261,19 +264,25 @@ def test_pieces_of_a_csv_give_its_rows(tmp_path: Path, suffix: str, rows_in_piec
         '1,1,1,A,,"two\nlines, ""quoted"""\n'
         "\n\n"
         "2,2,2,A\n"
-        '3,3,3,A,,"closed" early"\n'
-        "4,4,4,,,no category\n"
-        '5,5,5,"B",1,"µ\r\n\n"\n'
-        "6,6,6,A,,last, but one field too many\n"
-        '7,7,7,A,,"never closed\nnor here\n'
+        "3,3,3,A,,between\n"
+        '4,4,4,A,,"closed" early"\n'
+        "5,5,5,,,no category\n"
+        '6,6,6,"A",1,"µ\r\n\n"\n'
+        "7,7,7,A,,last, but one field too many\n"
+        "8,8,8,A,,between\n"
+        '9,9,9,A,,"never closed\nnor here\n'
     )
     path = write(tmp_path / f"n{suffix}", "\ufeff" + HEADER + body)
     source = open_file(path, ColumnNames())
     assert isinstance(source, CsvSource)
-    seen: list[Note | BadRow] = []
+    seen: list[Row] = []
     pieces = list(source.cut(seen.append, lambda number, rows, size: rows == rows_in_piece))
     assert seen == rows(path)
-    assert len(pieces) == -(-len(seen) // rows_in_piece)
+    assert [type(row).__name__ for row in seen] == [
+        "Note", "BadRow", "Gap", "Note", "BadRow", "Gap", "Note", "BadRow", "Gap", "Note",
+        "BadRow", "Gap",
+    ]  # fmt: skip
+    assert len(pieces) == {1: 8, 3: 4, 100: 4}[rows_in_piece]
     assert [row for piece, data in pieces for row in source.rows_of(piece, data)] == seen
     if suffix == ".csv":
         assert [source.read(piece) for piece, _ in pieces] == [data for _, data in pieces]

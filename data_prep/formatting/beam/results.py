@@ -19,7 +19,7 @@ from data_prep.formatting.selection import Survey
 from data_prep.formatting.statistics import TextStatistics
 from data_prep.formatting.text_files import TextFile
 from data_prep.notes.csv_source import CsvSource
-from data_prep.notes.rows import BadRow, ColumnNames, Note, Piece
+from data_prep.notes.rows import BadRow, ColumnNames, Piece, Row
 from data_prep.notes.sources import open_file
 
 SURVEY, TEXT = "survey.json", "text.json"
@@ -87,9 +87,12 @@ class StagedPiece(NamedTuple):
     def from_bytes(cls, element: bytes) -> StagedPiece:
         """Returns what `to_bytes` was called on."""
         file, number, path, piece, packed = json.loads(element)
-        return cls(file, number, path, Piece(*piece), packed)
+        piece = Piece(*piece)
+        if piece.broken is not None:
+            piece = piece._replace(broken=BadRow(*piece.broken))
+        return cls(file, number, path, piece, packed)
 
-    def rows(self, columns: ColumnNames) -> Iterator[Note | BadRow]:
+    def rows(self, columns: ColumnNames) -> Iterator[Row]:
         """Yields the rows of the piece.
 
         Raises:

@@ -27,7 +27,7 @@ from data_prep.formatting.beam.results import FILES, SPLITTER, SURVEY, StagedPie
 from data_prep.formatting.selection import Survey
 from data_prep.formatting.settings import FormatSettings
 from data_prep.notes.csv_source import CsvSource
-from data_prep.notes.rows import BadRow, Note
+from data_prep.notes.rows import Gap, Row
 from data_prep.notes.sources import open_file
 
 
@@ -104,9 +104,10 @@ class _CountedSurvey(Survey):
         super().__init__(skip_bad_rows=skip_bad_rows)
         self._staging = staging
 
-    def add(self, row: Note | BadRow) -> None:
+    def add(self, row: Row) -> None:
         super().add(row)
-        beam_progress.add(self._staging, rows=1)
+        if not isinstance(row, Gap):
+            beam_progress.add(self._staging, rows=1)
 
 
 def _cut_csv(source: CsvSource, survey: Survey, number: int, path: str, packed: str) -> list[bytes]:

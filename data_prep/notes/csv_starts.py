@@ -1,0 +1,239 @@
+"""Where the reading of a CSV can go on after a row that cannot be read.
+
+A quote too many or too few turns what stands in a note into rows, and nothing at one place tells a
+row from a line of a note. So reading goes on only where all of this holds, and ends otherwise:
+
+- From there on every row is well formed and as wide as the header: to the end of the file, for
+  `WINDOW_BYTES`, which are more than twice the longest note known, or to another broken row that
+  begins as a row does. The end of the note that is broken, with its lone quote, would lie between.
+- The ids of notes and patients are whole numbers there if they were so in all rows before.
+- A column of whole numbers that rose before goes on rising, from the broken row on and from row to
+  row; and no line in the window that begins as a row does has a lower number.
+- The category of the first row is one that rows before had, or, before the first row that could be
+  read, one that rows after it have.
+
+Whole rows that a broken note at the end of a file is the last to hold, with numbers that go on, are
+not told from others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from data_prep.notes.rows import normal_number
+
+WINDOW_BYTES = 128 << 10
+
+_MOST_CATEGORIES = 10_000
+_MOST_DIGITS = 18
+_FIELD = re.compile(rb'(?:"([^"]*+(?:""[^"]*+)*+)"|([^",\r\n]*+))(,|\r?\n|\Z)')
+_UNFINISHED_FIELD = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"?\Z')
+_IDS = ("row_id", "subject_id")
+
+
+class _Parsed(NamedTuple):
+    """A row as far as it is well formed; `end` is the place after that."""
+
+    fields: list[str]
+    is_whole: bool
+    end: int
+
+
+class RowsSoFar:
+    """What all rows of a file that could be read have in common.
+
+    Args:
+      places: the column of each role.
+      width: columns of the header.
+
+    Attributes:
+      may_have_passed_rows: whether a line that `go_on_in` refused since `begin_after` may have been
+        the start of a row.
+    """
+
+    def __init__(self, places: Mapping[str, int], width: int) -> None:
+        self._width = width
+        self._category = places.get("category")
+        self._ids = [places[role] for role in _IDS if role in places]
+        self._categories: set[str] = set()
+        self._rising: dict[int, int] | None = None
+        # Columns in which no number has come twice in a row.
+        self._strictly = set(range(width))
+        self._after_broken: dict[int, int] | None = None
+        self.may_have_passed_rows = False
+
+    def add(self, fields: Sequence[str]) -> None:
+        """Takes in a row that could be read."""
+        if self._rising is None:
+            self._rising = _numbers(fields, range(self._width))
+        else:
+            before = self._rising
+            self._rising = {
+                column: value
+                for column, value in _numbers(fields, list(before)).items()
+                if value >= before[column]
+            }
+            if self._strictly:
+                self._strictly -= {c for c, value in self._rising.items() if value == before[c]}
+        if self._ids:
+            numbers = _numbers(fields, self._ids)
+            self._ids = [column for column in self._ids if column in numbers]
+        if self._category is not None and len(self._categories) < _MOST_CATEGORIES:
+            self._categories.add(fields[self._category].strip())
+
+    def is_like(self, fields: Sequence[str]) -> bool:
+        """Tells whether a row has numbers for ids where all rows before had them."""
+        return self._rising is None or len(_numbers(fields, self._ids)) == len(self._ids)
+
+    def begin_after(self, broken: bytes) -> bool:
+        """Takes in the first line of what cannot be read, before `go_on_in` is asked.
+
+        Returns:
+          Whether it may be the start of a row; else it belongs to the row before.
+        """
+        fields = self._parse(broken, 0, is_end=True).fields
+        self.may_have_passed_rows = False
+        self._after_broken = self._rising
+        if self._begins_as_row(fields, self._categories):
+            numbers = _numbers(fields, range(len(fields)))
+            if self._rising is None:
+                self._after_broken = numbers
+            else:
+                self._after_broken = {c: max(v, numbers.get(c, v)) for c, v in self._rising.items()}
+        columns = [column for column in self._ids if column < len(fields)]
+        return self._rising is None or len(_numbers(fields, columns)) == len(self._ids)
+
+    def go_on_in(self, data: bytes, start: int, is_end: bool) -> bool:
+        """Tells whether the start of a line is certainly the start of a row.
+
+        Args:
+          data: bytes of the file.
+          start: where the line starts.
+          is_end: whether the file ends with `data`.
+        """
+        first = self._parse(data, start, is_end)
+        is_start = (
+            first.is_whole
+            and bool(first.fields)
+            and self._follows(first.fields)
+            and self._goes_on(data, start, is_end)
+        )
+        if not is_start and not self.may_have_passed_rows:
+            columns = [column for column in self._ids if column < len(first.fields)]
+            numbers = _numbers(first.fields, columns)
+            self.may_have_passed_rows = bool(first.fields) and len(numbers) == len(self._ids)
+        return is_start
+
+    def _goes_on(self, data: bytes, start: int, is_end: bool) -> bool:
+        """Tells whether rows follow up to a place that the end of a broken note cannot pass."""
+        rows, end = self._rows(data, start, is_end)
+        known = self._categories or {row[self._category or 0].strip() for row in rows[1:]}
+        window_end = min(len(data), start + WINDOW_BYTES)
+        rising: dict[int, int] | None = self._after_broken
+        if end < window_end:
+            broken = self._parse(data, end, is_end).fields
+            known = known or {field.strip() for field in broken[: self._width]}
+            if not self._begins_as_row(broken, known):
+                return False
+            rows.append(broken)
+        if not self._begins_as_row(rows[0], known):
+            return False
+        for row in rows:
+            if len(_numbers(row, self._ids)) < len(self._ids):
+                return False
+            rising = self._go_on_rising(rising, row)
+        return (
+            rising is not None
+            and bool(rising)
+            and (not self._falls(data, end, window_end, known, rising))
+        )
+
+    def _follows(self, row: Sequence[str]) -> bool:
+        """A look at one row, which spares a look at all that follow."""
+        return len(_numbers(row, self._ids)) == len(self._ids) and bool(
+            self._go_on_rising(self._after_broken, row)
+        )
+
+    def _go_on_rising(self, before: Mapping[int, int] | None, row: Sequence[str]) -> dict[int, int]:
+        """Returns the numbers of a row in the columns that rise, but for those of a cut row."""
+        if before is None:
+            return _numbers(row, range(len(row)))
+        return {
+            column: value
+            for column, value in _numbers(row, [c for c in before if c < len(row)]).items()
+            if value > before[column] or (value == before[column] and column not in self._strictly)
+        }
+
+    def _falls(
+        self, data: bytes, start: int, end: int, known: set[str], rising: Mapping[int, int]
+    ) -> bool:
+        """Tells whether a later line begins as a row does that came before."""
+        at = start
+        while at < end:
+            line_end = data.find(b"\n", at) + 1 or len(data)
+            fields = self._parse(data[at:line_end], 0, is_end=True).fields
+            if at > start and self._begins_as_row(fields, known):
+                numbers = _numbers(fields, [c for c in rising if c < len(fields)])
+                if any(value < rising[column] for column, value in numbers.items()):
+                    return True
+            at = line_end
+        return False
+
+    def _begins_as_row(self, fields: Sequence[str], known: set[str]) -> bool:
+        """Tells whether the first fields hold ids and a known category."""
+        needed = [*self._ids, *([] if self._category is None else [self._category])]
+        if len(fields) <= max(needed, default=0):
+            return False
+        return len(_numbers(fields, self._ids)) == len(self._ids) and (
+            self._category is None or fields[self._category].strip() in known
+        )
+
+    def _rows(self, data: bytes, start: int, is_end: bool) -> tuple[list[list[str]], int]:
+        """Returns the well-formed rows from `start` on, and the place where they end."""
+        rows: list[list[str]] = []
+        at = start
+        while at < len(data) and at < start + WINDOW_BYTES:
+            row = self._parse(data, at, is_end)
+            if not row.is_whole:
+                return rows, row.end if row.end == len(data) and not is_end else at
+            if row.fields:
+                rows.append(row.fields)
+            at = row.end
+        return rows, at
+
+    def _parse(self, data: bytes, start: int, is_end: bool) -> _Parsed:
+        """Returns the row that begins at `start`; a blank line has no fields.
+
+        A row that goes on where `data` ends is not whole, and `end` is the end of `data`.
+        """
+        fields: list[str] = []
+        at = start
+        while True:
+            match = _FIELD.match(data, at)
+            if match is None:
+                unfinished = _UNFINISHED_FIELD.match(data, at) is not None
+                return _Parsed(fields, False, len(data) if unfinished else at)
+            quoted, plain, ending = match.groups()
+            if not ending and not is_end:
+                return _Parsed(fields, False, len(data))
+            fields.append((plain if quoted is None else quoted).decode(errors="replace"))
+            at = match.end()
+            if ending == b"," and len(fields) <= self._width:
+                continue
+            if fields == [""] and quoted is None:
+                return _Parsed([], True, at)
+            return _Parsed(fields, len(fields) == self._width, at)
+
+
+def _numbers(fields: Sequence[str], columns: Sequence[int] | range) -> dict[int, int]:
+    """Returns the values of those columns that hold whole numbers."""
+    found = {}
+    for column in columns:
+        text = fields[column]
+        if not text.isdigit():
+            text = normal_number(text.strip())
+        if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS:
+            found[column] = int(text)
+    return found
