@@ -160,6 +160,7 @@ def log_summary(
             _log.info("left out %d notes of %r: %s", count, category, reason)
     for reason, count in sorted(selection.bad_rows.items()):
         _log.info("left out %d rows that cannot be read: %s", count, reason)
+    _warn_of_empty_set(selection.held_out_fraction, statistics)
     if selection.bytes_passed_over:
         _log.info(
             "passed over %d bytes from rows on that cannot be read: up to the next place that is "
@@ -169,3 +170,18 @@ def log_summary(
     empty = [file.name for file in files if not file.notes]
     if empty:
         _log.info("%d of the files are empty: fewer notes than --num_shards", len(empty))
+
+
+def _warn_of_empty_set(held_out_fraction: float, statistics: TextStatistics) -> None:
+    """Says that there is nothing to train on, or nothing held out of it."""
+    if not held_out_fraction:
+        return
+    for held_out, name, advice in (
+        (False, "training", "lower it, or leave it out"),
+        (True, "held-out", "raise it, or give more patients"),
+    ):
+        if not statistics.total(held_out=held_out)["notes"]:
+            _log.warning(
+                "--held_out_fraction=%s leaves the %s set empty; %s",
+                held_out_fraction, name, advice,
+            )  # fmt: skip

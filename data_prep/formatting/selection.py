@@ -225,6 +225,7 @@ class NoteSelection:
       takes_others: whether a note of any other category is one of `OTHER_CATEGORIES`.
 
     Attributes:
+      held_out_fraction: as given.
       dropped: category → reason → notes.
       bad_rows: reason → rows.
       bytes_passed_over: from bad rows on, up to where a row certainly starts.
@@ -242,7 +243,7 @@ class NoteSelection:
     ) -> None:
         self._others = OTHER_CATEGORIES if takes_others else None
         self._categories = {category.casefold(): category for category in categories}
-        self._held_out_fraction = held_out_fraction
+        self.held_out_fraction = held_out_fraction
         self._is_duplicate = is_duplicate
         self._skip_bad_rows = skip_bad_rows
         self.dropped: dict[str, Counter[str]] = {c: Counter() for c in self._categories.values()}
@@ -275,7 +276,7 @@ class NoteSelection:
             elif self._is_duplicate is not None and self._is_duplicate(row.text):
                 self.dropped[category]["duplicate"] += 1
             else:
-                held_out = is_held_out(row.subject_id, self._held_out_fraction)
+                held_out = is_held_out(row.subject_id, self.held_out_fraction)
                 yield NoteToFormat(category, held_out, row.text, patient_hash(row.subject_id))
 
     def counts(self) -> dict[str, Any]:

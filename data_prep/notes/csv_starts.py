@@ -12,6 +12,7 @@ row from a line of a note. So reading goes on only where all of this holds, and 
 - The category of the first row is one that rows before had, or, before the first row that could be
   read, one that rows after it have.
 
+A row without a quote that begins as a row does ends with its line, however many fields it has.
 Whole rows that a broken note at the end of a file is the last to hold, with numbers that go on, are
 not told from others.
 """
@@ -86,6 +87,19 @@ class RowsSoFar:
     def is_like(self, fields: Sequence[str]) -> bool:
         """Tells whether a row has numbers for ids where all rows before had them."""
         return self._rising is None or len(_numbers(fields, self._ids)) == len(self._ids)
+
+    def ends_with_its_line(self, broken: bytes) -> bool:
+        """Tells whether a row has too few or too many fields and no quote, so that only it is lost.
+
+        Args:
+          broken: the first line of a row that cannot be read.
+        """
+        fields = self._parse(broken, 0, is_end=True).fields
+        return (
+            b'"' not in broken
+            and bool(self._ids)
+            and (self._begins_as_row(fields, self._categories))
+        )
 
     def begin_after(self, broken: bytes) -> bool:
         """Takes in the first line of what cannot be read, before `go_on_in` is asked.

@@ -121,7 +121,13 @@ def test_row_numbers_are_told_only_where_they_are_known(tmp_path: Path) -> None:
     known = row(0) + row(1, 'a "b" c') + row(2) + "3,3,A\n"
     assert "row 4 (line 9)" in str(read(tmp_path, known))
     # What an open quote swallows may be one row or several.
-    unknown = row(0) + '1,1,Discharge summary,"open\n' + row(2, "x", "Other") + row(3) + "4,4,Discharge summary\n"
+    unknown = (
+        row(0)
+        + '1,1,Discharge summary,"open\n'
+        + row(2, "x", "Other")
+        + row(3)
+        + "4,4,Discharge summary\n"
+    )
     found = read(tmp_path, unknown)
     assert ids(found) == ["0", "3"]
     (_, last) = (one for one in found if isinstance(one, BadRow))

@@ -161,7 +161,7 @@ def test_mistakes(tmp_path):
         ({"vocab_size": 12}, 1, ["--vocab_size is 12", "--limit_alphabet"]),
         ({"input_file": tmp_path / "nowhere.txt"}, 1, ["nowhere.txt"]),
         ({"input_file": tmp_path / "x*"}, 1, ["no file matches"]),
-        ({"input_file": tmp_path}, 1, ["is a folder"]),
+        ({"input_file": text / "vocab.txt"}, 1, ["vocab.txt: Not a directory"]),
         ({"input_file": tmp_path / "empty.txt"}, 1, ["no words"]),
         ({"input_file": tmp_path / "latin.txt"}, 1, ["latin.txt, line 2: not UTF-8"]),
         ({"input_file": tmp_path / "plain.gz"}, 1, ["plain.gz", "gzip"]),

@@ -192,6 +192,67 @@ def test_held_out_patients(tmp_path: Path, capfd) -> None:
     assert [s for s in map(str, range(60)) if is_held_out(s, 0.1)] == HELD_OUT_OF_60
 
 
+def write_numbered(path: Path, number: str, patients: range) -> Path:
+    """Notes of patients whose ids are written in a way of their own, two each."""
+    notes = [
+        (number.format(patient), f" {number.format(7)} ", "", f"Patient p{patient} note {i}.")
+        for patient in patients
+        for i in range(2)
+    ]
+    return write_notes(path, notes)
+
+
+@pytest.mark.parametrize("others", ["{}.0", "{}.00", " {} ", "00{}", "+{}", "{}."])
+def test_a_patient_is_the_same_however_the_id_is_written(
+    tmp_path: Path, capfd, others: str
+) -> None:
+    whole = write_numbered(tmp_path / "whole.csv", "{}", range(60))
+    other = write_numbered(tmp_path / "other.csv", others, range(60))
+    out = tmp_path / "out"
+    status, _, err = run(
+        capfd, input_file=f"{whole},{other}", output_dir=out, category="all",
+        held_out_fraction=0.2, **RULES,
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    held, train = (
+        {
+            line.split()[1]
+            for path in out.glob("*.txt")
+            if (".held_out" in path.name) == held_out
+            for line in path.read_text().split("\n")
+            if line
+        }
+        for held_out in (True, False)
+    )
+    assert len(held) > 5
+    assert not held & train
+    assert len(held | train) == 60
+
+
+@pytest.mark.parametrize("asked", ["44814637", "44814637.0"])
+@pytest.mark.parametrize("stored", ["44814637", "44814637.0"])
+def test_a_numeric_category_is_the_same_however_it_is_written(
+    tmp_path: Path, capfd, asked: str, stored: str
+) -> None:
+    notes = [(n, stored if n else "44814638.0", "", f"Note {n} is here.") for n in range(30)]
+    source = write_notes(tmp_path / "n.csv", notes)
+    out = tmp_path / "out"
+    status, _, err = run(capfd, input_file=source, output_dir=out, category=asked, **RULES)
+    assert (status, err) == (0, "")
+    assert len(documents(out / "44814637.txt")) == 29
+
+
+@pytest.mark.parametrize(("fraction", "said"), [(0.0001, "held-out set"), (1.0, "training set")])
+def test_an_empty_set_is_said(tmp_path: Path, capfd, fraction: float, said: str) -> None:
+    source = write_notes(tmp_path / "n.csv", [(n, "A", "", f"Note {n}.") for n in range(9)])
+    status, _, err = run(
+        capfd, input_file=source, output_dir=tmp_path / "out", category="a",
+        held_out_fraction=fraction, **RULES,
+    )  # fmt: skip
+    assert status == 0
+    assert f"--held_out_fraction={fraction} leaves the {said} empty" in err
+
+
 HELD_OUT_OF_60 = ["9", "39", "49", "51", "55"]
 
 
