@@ -94,12 +94,10 @@ class RowsSoFar:
         Args:
           broken: the first line of a row that cannot be read.
         """
+        if not self._ids or b'"' in broken or not broken.endswith(b"\n"):
+            return False
         fields = self._parse(broken, 0, is_end=True).fields
-        return (
-            b'"' not in broken
-            and bool(self._ids)
-            and (self._begins_as_row(fields, self._categories))
-        )
+        return self._begins_as_row(fields, self._categories)
 
     def begin_after(self, broken: bytes) -> bool:
         """Takes in the first line of what cannot be read, before `go_on_in` is asked.

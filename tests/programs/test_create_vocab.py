@@ -149,7 +149,7 @@ def test_mistakes(tmp_path):
     text.write_text(f"{PLANTED} is here . " * 5)
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "latin.txt").write_bytes(f"one\n{PLANTED} \xe9\n".encode("latin-1"))
-    (tmp_path / "plain.gz").write_text(PLANTED)
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(PLANTED.encode())[:-5])
     table = [
         ({"input_file": None}, 2, ["input_file"]),
         ({"output_file": None}, 2, ["output_file"]),
@@ -164,7 +164,7 @@ def test_mistakes(tmp_path):
         ({"input_file": text / "vocab.txt"}, 1, ["vocab.txt: Not a directory"]),
         ({"input_file": tmp_path / "empty.txt"}, 1, ["no words"]),
         ({"input_file": tmp_path / "latin.txt"}, 1, ["latin.txt, line 2: not UTF-8"]),
-        ({"input_file": tmp_path / "plain.gz"}, 1, ["plain.gz", "gzip"]),
+        ({"input_file": tmp_path / "cut.gz"}, 1, ["cut.gz", "gzip"]),
         ({"output_file": text}, 1, ["is an input too"]),
         ({"output_file": tmp_path}, 1, ["is a folder"]),
         ({"output_file": text / "vocab.txt"}, 1, ["is a file"]),
