@@ -12,7 +12,7 @@ row from a line of a note. So reading goes on only where all of this holds, and 
 - The category of the first row is one that rows before had, or, before the first row that could be
   read, one that rows after it have.
 
-A row without a quote that begins as a row does ends with its line, however many fields it has.
+A row without a quote that has numbers for ids ends with its line, however many fields it has.
 Whole rows that a broken note at the end of a file is the last to hold, with numbers that go on, are
 not told from others.
 """
@@ -97,7 +97,7 @@ class RowsSoFar:
         if not self._ids or b'"' in broken or not broken.endswith(b"\n"):
             return False
         fields = self._parse(broken, 0, is_end=True).fields
-        return self._begins_as_row(fields, self._categories)
+        return len(fields) > max(self._ids) and len(_numbers(fields, self._ids)) == len(self._ids)
 
     def begin_after(self, broken: bytes) -> bool:
         """Takes in the first line of what cannot be read, before `go_on_in` is asked.
