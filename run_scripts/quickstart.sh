@@ -85,7 +85,7 @@ run_stage "$PYTHON" -m bert_clinical.run_pretraining --bert_config_file="$OUTPUT
   --output_dir="$OUTPUT_DIR/model" --do_train --do_eval \
   --max_seq_length="$MAX_SEQ_LENGTH" --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" \
   --train_batch_size=32 --learning_rate=1e-3 --num_train_steps="$NUM_TRAIN_STEPS" \
-  --num_warmup_steps=100 --save_checkpoints_steps=100 --eval_batch_size=32 --max_eval_steps=20
+  --num_warmup_steps=100 --save_checkpoints_steps=100 --eval_every=100 --eval_batch_size=32 --max_eval_steps=20
 
 step "7/7 The model for transformers"
 run_stage "$PYTHON" -m bert_clinical.convert_to_transformers --init_checkpoint="$OUTPUT_DIR/model" \

@@ -26,5 +26,5 @@ submit --nodes="$NODES" --ntasks-per-node=1 "${gpus[@]}" --cpus-per-task="$CPUS"
 export INPUT_FILE
 trap 'again_after_saved_stop $?' EXIT
 # run_pretraining takes the workers from what srun tells each task.
-run_stage srun --distribution=block --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
+run_stage srun --distribution=block --kill-on-bad-exit=1 --wait=30 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
   "$ROOT/run_scripts/run_pretraining.sh" "$@"

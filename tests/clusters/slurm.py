@@ -80,8 +80,9 @@ def why_none() -> str | None:
 class Slurm:
     """What a user of the cluster does, and what befalls its nodes."""
 
-    def __init__(self, folder: Path, network: Network) -> None:
+    def __init__(self, folder: Path, network: Network, processes: Processes) -> None:
         self.nodes = network.nodes
+        self._processes = processes
         self._environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
 
     def run(self, *command: object, **variables: object) -> str:
@@ -111,6 +112,10 @@ class Slurm:
             assert time.monotonic() < limit, f"job {job} hangs: {facts}"
             time.sleep(0.2)
         return facts
+
+    def restart(self, number: int) -> None:
+        """Starts again a node that was killed."""
+        self._processes.restart(self.nodes[number])
 
     def start_now(self, job: str) -> None:
         """Has a job that was queued again not wait until the cluster would look at it."""
@@ -159,7 +164,7 @@ def cluster(folder: Path, count: int = 2) -> Iterator[Slurm]:
             processes.start(
                 name, _WithCgroups(*node), ["unshare", "--mount", "sh", "-c", named], **slurm_conf
             )
-        slurm = Slurm(folder, network)
+        slurm = Slurm(folder, network, processes)
 
         def all_idle() -> bool:
             states = subprocess.run(
