@@ -24,7 +24,9 @@ from bert_clinical.instances.writer import signature
 from bert_clinical.wordpieces.vocabulary import require_usable_vocab
 from data_prep.beam import flags as beam_flags
 from data_prep.beam import launch as beam_launch
+from data_prep.beam.staging import Staging
 from data_prep.common import files as beam_files
+from data_prep.common import lease
 from data_prep.common.errors import UserError
 from data_prep.common.input_files import find_files
 
@@ -125,7 +127,7 @@ def make_shards(
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename}: is a file; a folder was expected") from None
     with (
-        beam_files.held(output_dir, "create_pretraining_data"),
+        lease.held(output_dir, "create_pretraining_data"),
         beam_files.told_as_given([*inputs, *outputs]),
         beam_launch.Launcher(runner, options) as launcher,
     ):
@@ -176,18 +178,18 @@ def _run(
     """Returns what came of each shard, in order."""
     if not check:
         _log.info("%d shard(s) to make on %s", len(shards), runner)
-    with beam_files.staging(beam_files.join(output_dir, STAGING_NAME)) as staging:
+    with Staging(beam_files.join(output_dir, STAGING_NAME)) as staging:
         launcher.run(
             "bert_clinical.instances.beam_steps",
             shards=shards,
             shared=shared,
             check=check,
-            staging=staging,
+            staging=staging.run,
             unit="shards",
             rate_unit="shards",
             total=len(shards),
         )
-        result = json.loads(beam_files.read(beam_files.join(staging, RESULT)))
+        result = json.loads(beam_files.read(beam_files.join(staging.run, RESULT)))
     outcomes = {RemoteShard(*shard): Outcome(*outcome) for shard, outcome in result}
     if set(outcomes) != set(shards):
         raise UserError(

@@ -237,31 +237,6 @@ def remove_folder(path: str) -> None:
             systems.delete([metadata.path for metadata in result.metadata_list])
 
 
-@contextlib.contextmanager
-def held(folder: str, what: str) -> Iterator[None]:
-    """Holds a folder as `atomic_files.held` does; one of another machine cannot be held."""
-    if is_remote(folder):
-        yield
-        return
-    with atomic_files.held(folder, what):
-        yield
-
-
-@contextlib.contextmanager
-def staging(folder: str) -> Iterator[str]:
-    """Yields a folder within `folder` for what is not complete; afterwards both are gone.
-
-    What an earlier run left there goes first, so only one run at a time may have it.
-    """
-    remove_folder(folder)
-    run = join(folder, f"run-{uuid.uuid4().hex}")
-    make_folder(run)
-    try:
-        yield run
-    finally:
-        remove_folder(folder)
-
-
 class Folder:
     """A folder by its path, of this machine or any other file system."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -12,9 +11,10 @@ from typing import IO, Any, cast
 
 from data_prep.common import contents
 from data_prep.common.errors import UserError, os_error_message
+from data_prep.common.hashed_stream import HashedStream
 
 
-class HashedText(io.RawIOBase):
+class HashedText(HashedStream):
     """A text that is hashed as it is read, so that the hash is of what was used.
 
     Args:
@@ -32,29 +32,11 @@ class HashedText(io.RawIOBase):
         try:
             content = contents.look_at(str(path))
             contents.require_text(str(path), content)
-            self._file = self._path.open("rb", buffering=0)
+            stream = self._path.open("rb", buffering=0)
         except OSError as error:
             raise UserError(os_error_message(error)) from None
         self._is_gzip = content.is_gzip
-        self._hash = hashlib.sha256()
-        self.bytes_read = 0
-
-    def readable(self) -> bool:
-        """Returns True."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Reads the next bytes, as stored, into `buffer`."""
-        count = cast(Any, self._file).readinto(buffer)
-        self._hash.update(memoryview(buffer)[:count])
-        self.bytes_read += count
-        return int(count)
-
-    def close(self) -> None:
-        """Closes the file."""
-        if not self.closed:
-            self._file.close()
-        super().close()
+        super().__init__(stream)
 
     def lines(self) -> Iterator[str]:
         """Yields the lines, decompressed, without carriage returns, stripped of white space.
@@ -77,7 +59,3 @@ class HashedText(io.RawIOBase):
                     yield text.strip()
         except OSError as error:
             raise UserError(f"{self._path}: {os_error_message(error)}") from None
-
-    def hexdigest(self) -> str:
-        """Returns the SHA-256 of what was read, in hexadecimal."""
-        return self._hash.hexdigest()

@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 
-from data_prep.common import files
+from data_prep.common import atomic_files, files
 from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -31,6 +31,27 @@ _SECONDS_OF_SILENCE = 90.0
 _SECONDS_BETWEEN_LOOKS = 2.0
 # Of two runs that begin together, the one whose file stays has the folder.
 _SECONDS_TO_SETTLE = 2.0
+
+
+@contextlib.contextmanager
+def held(folder: str, what: str) -> Iterator[Callable[[], None]]:
+    """Holds a folder of this machine by a lock, of another file system by a lease.
+
+    Yields what checks that the folder is still held, as `leased` does.
+
+    Args:
+      folder: exists.
+      what: who writes there, for the error of another.
+
+    Raises:
+      UserError: another run holds it.
+    """
+    if files.is_remote(folder):
+        with leased(folder, what) as require_own:
+            yield require_own
+    else:
+        with atomic_files.held(folder, what):
+            yield lambda: None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib.util
 import json
@@ -11,13 +12,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from data_prep.beam import launch as beam_launch
 from data_prep.common import files as beam_files
+from data_prep.common import lease
 from data_prep.formatting import work_folder as work_shards
 from tests.beam_pipelines import DIRECT, folder_bytes, job_service, processes
 from tests.format_notes_program import (
@@ -224,6 +228,31 @@ def test_a_killed_worker_ends_the_run_and_leaves_nothing_wrong(tmp_path: Path, c
     assert folder_bytes(out) == folder_bytes(tmp_path / "one")
 
 
+@contextlib.contextmanager
+def a_run_that_lives(folder: Path) -> Iterator[None]:
+    """Renews a lease in a folder, as a run on another machine does."""
+    path, over = folder / lease.NAME, threading.Event()
+
+    def renew() -> None:
+        count = 0
+        while not over.wait(0.05):
+            count += 1
+            partial = folder / "partial"
+            partial.write_text(json.dumps({"run": "0123456789abcdef", "renewed": count}))
+            partial.replace(path)
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        while not path.exists():
+            time.sleep(0.01)
+        yield
+    finally:
+        over.set()
+        thread.join()
+        path.unlink()
+
+
 @pytest.mark.slow
 def test_other_file_systems(tmp_path: Path, capfd, monkeypatch) -> None:
     monkeypatch.setenv("TEST_FILES", str(tmp_path))
@@ -243,6 +272,10 @@ def test_other_file_systems(tmp_path: Path, capfd, monkeypatch) -> None:
         assert (status, err) == (0, "")
         assert said in out
         assert folder_bytes(tmp_path / "out" / "beam") == folder_bytes(tmp_path / "one")
+    with a_run_that_lives(tmp_path / "out" / "beam"):
+        status, _, err = run(capfd, **there)
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "test://out/beam: another format_notes writes there, run 01234567" in err
     status, _, err = run(capfd, **{**there, "num_shards": 3})
     assert status == 1
     assert "--num_shards was 2, is 3" in err

@@ -7,14 +7,15 @@ import hashlib
 import json
 import logging
 import tempfile
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from data_prep.beam import flags as beam_flags
 from data_prep.beam import launch as beam_launch
+from data_prep.beam.staging import Staging
 from data_prep.common import files as beam_files
+from data_prep.common import lease
 from data_prep.common.errors import UserError
 from data_prep.common.input_files import find_files
 from data_prep.common.own_files import MANIFEST_NAME, REPORT_NAME
@@ -69,7 +70,7 @@ def format_notes(
     files = find_files(input_patterns, "input_file", keep_empty=True, once=True)
     with (
         beam_files.told_as_given(files),
-        _held(output_dir),
+        _held(output_dir) as require_held,
         _Staging(beam_files.absolute(output_dir)) as staging,
         beam_launch.Launcher(runner, options) as launcher,
     ):
@@ -115,6 +116,7 @@ def format_notes(
         written = beam_results.read_text(staging.run)
         require_text(written.statistics)
         _require_agreement(written, total)
+        require_held()
         staging.begin_to_assemble(described)
         outputs = _move(written, staging, output_dir, settings.num_shards)
         selection = settings.make_selection(categories, None)
@@ -135,20 +137,17 @@ def format_notes(
     manifest.log_summary(output_dir, selection, written.statistics, outputs)
 
 
-class _Staging:
-    """The folder for what is not complete; a context manager, after which it is gone.
+class _Staging(Staging):
+    """The folder for what is not complete, in which a note lies once files of the output appear.
 
     Attributes:
-      run: the part of this run.
       is_assembling: an earlier run had begun to move files to their names.
     """
 
     def __init__(self, output_dir: str) -> None:
-        self._path = beam_files.join(output_dir, work_shards.STAGING_NAME)
-        self._marker = beam_files.join(self._path, _ASSEMBLING)
-        self._runs = beam_files.join(self._path, "runs")
-        self.run = beam_files.join(self._runs, uuid.uuid4().hex)
-        self.is_assembling = beam_files.size(self._marker) is not None
+        super().__init__(beam_files.join(output_dir, work_shards.STAGING_NAME))
+        self._marker = beam_files.join(self.path, _ASSEMBLING)
+        self.is_assembling = self.stays = beam_files.size(self._marker) is not None
         self._earlier = json.loads(beam_files.read(self._marker)) if self.is_assembling else None
 
     def require_settings(self, described: dict[str, Any]) -> None:
@@ -161,48 +160,28 @@ class _Staging:
             require_same_settings(
                 self._earlier,
                 described,
-                f"{self._path} holds the unfinished work of a run with other settings",
-                f"give the same flags to go on, remove {self._path}, or choose another "
-                "--output_dir",
+                f"{self.path} holds the unfinished work of a run with other settings",
+                f"give the same flags to go on, remove {self.path}, or choose another --output_dir",
             )
 
     def begin_to_assemble(self, described: dict[str, Any]) -> None:
         """Notes that files of the output begin to appear."""
         beam_files.write(self._marker, json.dumps(described).encode())
-        self.is_assembling = True
-
-    def place(self, name: str, data: bytes, output_dir: str) -> None:
-        """Writes a file of the output; what a kill leaves of it lies in this folder."""
-        temporary = beam_files.join(self.run, name)
-        with beam_files.create(temporary) as stream:
-            stream.write(data)
-        beam_files.replace(temporary, beam_files.join(output_dir, name))
+        self.stays = True
 
     def finish(self) -> None:
         """Notes that the output is complete."""
-        self.is_assembling = False
-
-    def __enter__(self) -> _Staging:
-        self._remove()
-        beam_files.make_folder(self.run)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._remove()
-
-    def _remove(self) -> None:
-        """Removes what runs left, but for the note that files have begun to appear."""
-        beam_files.remove_folder(self._runs if self.is_assembling else self._path)
+        self.stays = False
 
 
 @contextlib.contextmanager
-def _held(output_dir: str) -> Iterator[None]:
-    """Makes the output folder and holds it; folders of other machines cannot be held."""
+def _held(output_dir: str) -> Iterator[Callable[[], None]]:
+    """Makes the output folder and holds it; yields what checks that it is still held."""
     if beam_files.is_remote(output_dir):
         beam_files.make_folder(output_dir)
     else:
         make_folder(Path(output_dir))
-    with beam_files.held(output_dir, "format_notes"):
+    with lease.held(output_dir, "format_notes") as require_held:
         unfinished = Path(output_dir) / work_shards.FOLDER_NAME
         if not beam_files.is_remote(output_dir) and unfinished.exists():
             raise UserError(
@@ -210,7 +189,7 @@ def _held(output_dir: str) -> Iterator[None]:
                 f"flags without --runner to go on, remove {unfinished}, or choose another "
                 "--output_dir"
             )
-        yield
+        yield require_held
 
 
 def _require_agreement(written: Written, total: int) -> None:

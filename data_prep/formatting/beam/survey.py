@@ -8,7 +8,6 @@ all: its pieces are laid down in the staging folder, each compressed by itself.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import uuid
@@ -22,6 +21,7 @@ from data_prep.beam import steps as beam_steps
 from data_prep.beam.steps import text_free
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
+from data_prep.common.hashed_stream import HashedStream
 from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam.results import FILES, SPLITTER, SURVEY, StagedPiece
 from data_prep.formatting.selection import Survey
@@ -150,47 +150,20 @@ def _combined(elements: Iterable[bytes]) -> dict[str, list[Any]]:
     return result
 
 
-class _Hashing(io.RawIOBase):
-    """A stream that is hashed as it is read from beginning to end."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.hash = hashlib.sha256()
-        self.size = 0
-
-    def readable(self) -> bool:
-        """Returns True."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Reads the next bytes into `buffer`."""
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        self.hash.update(data)
-        self.size += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        """Closes the stream."""
-        if not self.closed:
-            self._stream.close()
-        super().close()
-
-
 class _HashingOpener:
     """Opens a file for a source that reads it through, so that its hash costs no further pass."""
 
     def __init__(self) -> None:
-        self._last: _Hashing | None = None
+        self._last: HashedStream | None = None
 
     def __call__(self, path: str) -> IO[bytes]:
         if path.lower().endswith(".parquet"):
             return beam_files.open_binary(path)
-        self._last = _Hashing(beam_files.open_binary(path))
+        self._last = HashedStream(beam_files.open_binary(path))
         return cast(IO[bytes], io.BufferedReader(self._last, 1 << 20))
 
     def fingerprint(self, path: str, size: int | None) -> tuple[int, str]:
         """Returns the size and SHA-256 of the file."""
-        if self._last is not None and self._last.size == size:
-            return size, self._last.hash.hexdigest()
+        if self._last is not None and self._last.bytes_read == size:
+            return size, self._last.hexdigest()
         return size or 0, beam_files.sha256(path)
