@@ -24,6 +24,7 @@ _PROGRAMS = {
     "convert_to_transformers": "bert_clinical",
     "convert_from_transformers": "bert_clinical",
     "fill_mask": "bert_clinical",
+    "audit_memorization": "bert_clinical",
     "extract_features": "bert_clinical",
     "export_saved_model": "bert_clinical",
 }

@@ -26,7 +26,7 @@ LONGER = {
 }
 """Functions that may be longer, and how long."""
 
-BERT_WINGS = {"instances", "pretraining", "tasks", "inference", "conversion"}
+BERT_WINGS = {"instances", "pretraining", "tasks", "inference", "conversion", "audit"}
 MAY_IMPORT = {
     # One wing for each program or family of programs; none imports another.
     "bert_clinical.instances": {"wordpieces", "tfrecords", "tokenization"},
@@ -38,6 +38,7 @@ MAY_IMPORT = {
     },
     "bert_clinical.inference": {"weights", "wordpieces", "nn", "modeling", "tokenization"},
     "bert_clinical.conversion": {"weights", "wordpieces", "nn", "modeling", "tokenization"},
+    "bert_clinical.audit": {"weights", "wordpieces", "nn", "modeling", "tokenization"},
     # What they share.
     "bert_clinical.weights": {"wordpieces", "nn", "modeling", "tokenization"},
     "bert_clinical.wordpieces": {"tokenization"},

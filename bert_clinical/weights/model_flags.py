@@ -12,6 +12,7 @@ from bert_clinical.weights.pretrained import (
     load_from_checkpoint,
     load_from_transformers,
 )
+from bert_clinical.weights.provenance import recorded_gelu
 from data_prep.common.errors import UsageError, UserError
 from data_prep.common.paths import require_readable_file
 from data_prep.common.program import ProgramFlags
@@ -90,6 +91,38 @@ def load_from_model_dir(
         vocab_file=vocab_file,
         do_lower_case=do_lower_case,
         heads=heads,
+    )
+
+
+def load_reference(values: ProgramFlags, model: PretrainedModel) -> PretrainedModel:
+    """Reads the model that `--reference_dir` names, which another model's training began with.
+
+    What a checkpoint's folder does not say is as in the model: config, vocabulary, casing, GELU.
+
+    Args:
+      values: with `reference_dir` and the flags of `load_from_model_dir`.
+      model: that other model.
+
+    Raises:
+      UserError: the folder holds no model, or not all of it.
+    """
+    folder = Path(values.reference_dir)
+    if (folder / "config.json").is_file():
+        return load_from_transformers(folder, check_case=values.check_case, heads=True)
+    beside = folder if folder.is_dir() else folder.parent
+    own = Path(values.model_dir) if Path(values.model_dir).is_dir() else Path(model.source).parent
+    files = {}
+    for flag, name in (("bert_config_file", "bert_config.json"), ("vocab_file", "vocab.txt")):
+        there = beside / name
+        files[flag] = there if there.is_file() else values[flag].value or own / name
+    return load_from_checkpoint(
+        init_checkpoint=values.reference_dir,
+        bert_config_file=require_readable_file(files["bert_config_file"], "bert_config_file"),
+        vocab_file=require_readable_file(files["vocab_file"], "vocab_file"),
+        do_lower_case=model.do_lower_case,
+        gelu=recorded[0] if (recorded := recorded_gelu(beside)) else model.gelu,
+        check_case=values.check_case,
+        heads=True,
     )
 
 

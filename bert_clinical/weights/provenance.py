@@ -57,6 +57,21 @@ def canaries_in(sidecars: Iterable[Any]) -> dict[str, Any]:
     return {canary_record.KEY: found} if found else {}
 
 
+def recorded_canaries(source: Path) -> list[str] | None:
+    """Returns the names of the sets of canaries in the text of a training, by its record.
+
+    Args:
+      source: a checkpoint's prefix, or a folder.
+
+    Returns:
+      The names; None where no record lies beside the checkpoint.
+    """
+    run = read_run(source if source.is_dir() else source.parent)
+    if not run:
+        return None
+    return list(as_object(as_object(run.get(canary_record.KEY)).get(canary_record.SETS)))
+
+
 def recorded_gelu(folder: Path) -> tuple[str, Path] | None:
     """Returns the form of GELU that a checkpoint's folder says it was trained with, and where.
 

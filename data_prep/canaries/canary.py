@@ -35,7 +35,27 @@ class CanarySettings:
         "How often canaries are planted, comma-separated. 0, the controls, which are not planted, "
         "is among them in any case.",
     )
+    secrets: str = setting(
+        "digits,date,name",
+        "Kinds of secrets, comma-separated. An audit takes longest for names, unless the vocabulary "
+        "has them whole.",
+    )
     random_seed: int = setting(12345, "The same seed gives the same canaries and places.")
+
+    def templates(self) -> list[str]:
+        """Returns the names of the templates that go with the kinds of secrets.
+
+        Raises:
+          UsageError: there is no such kind.
+        """
+        kinds = [kind.strip() for kind in self.secrets.split(",")]
+        unknown = [kind for kind in kinds if kind not in DRAWS]
+        if unknown:
+            raise UsageError(
+                f"--secrets names {unknown[0]!r}; expected of {', '.join(DRAWS)}, with commas "
+                "between them"
+            )
+        return [name for name, template in TEMPLATES.items() if template.draw in kinds]
 
     def counts(self) -> list[int]:
         """Returns the repetition counts in ascending order, 0 first.
@@ -123,7 +143,7 @@ def draw_canaries(settings: CanarySettings) -> Canaries:
     Raises:
       UsageError: more are asked for than there can be.
     """
-    counts = settings.counts()
+    counts, templates = settings.counts(), settings.templates()
     rng = random.Random(settings.random_seed)
     cues = rng.sample(CUES, len(counts) * settings.num_canaries)
     taken: dict[str, set[tuple[str, ...]]] = {name: set() for name in DRAWS}
@@ -131,7 +151,7 @@ def draw_canaries(settings: CanarySettings) -> Canaries:
     for repetitions in counts:
         # Each count goes through the templates in the same order, so that all have the same ones.
         for place in range(settings.num_canaries):
-            name = list(TEMPLATES)[place % len(TEMPLATES)]
+            name = templates[place % len(templates)]
             template = TEMPLATES[name]
             secret = _draw(template.draw, rng)
             while secret in taken[template.draw]:

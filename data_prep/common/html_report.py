@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_prep.common import atomic_files, own_files
 
@@ -69,6 +69,26 @@ _CHART_STYLE = {
     "xtick.minor.size": 0,
     "ytick.major.size": 0,
 }
+
+
+class Line(NamedTuple):
+    """A line of `line_chart`.
+
+    Attributes:
+      name: for the legend.
+      x: places.
+      y: values.
+      low: the lower end of an interval around each value; empty for none.
+      high: the upper end.
+      is_limit: drawn dashed, as what the others are held against.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    is_limit: bool = False
 
 
 class Report:
@@ -217,6 +237,46 @@ def histogram(
         axes.yaxis.set_major_locator(_whole_numbers())
         axes.grid(visible=False, axis="x")
         axes.xaxis.set_major_formatter(_thousands())
+        return _figure(figure, caption)
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str,
+    caption: str,
+    x_names: Sequence[str] = (),
+) -> str:
+    """Returns lines over a common axis, each named in a legend.
+
+    Args:
+      lines: the first in the accent colour, the others paler or dashed.
+      x_label: what the x axis shows, with its unit.
+      y_label: what the y axis shows, with its unit.
+      caption: a line below the chart.
+      x_names: names of the places 0, 1, ... on the x axis, where it has no scale.
+    """
+    with _style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.1, 3.3), layout="constrained")
+        axes = figure.subplots()
+        for index, line in enumerate(lines):
+            color = (_ACCENT, _PALE)[min(index, 1)]
+            style = "--" if line.is_limit else "-"
+            marker = "o" if x_names and not line.is_limit else ""
+            axes.plot(
+                line.x, line.y, style, marker=marker, color=_INK if line.is_limit else color,
+                linewidth=1.0 if line.is_limit else 1.6, label=line.name,
+            )  # fmt: skip
+            if line.low and line.high:
+                axes.fill_between(line.x, line.low, line.high, color=color, alpha=0.25, linewidth=0)
+        if x_names:
+            axes.set_xticks(range(len(x_names)), x_names)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.legend(frameon=False)
         return _figure(figure, caption)
 
 

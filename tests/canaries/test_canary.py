@@ -67,6 +67,13 @@ def test_repetitions_that_cannot_be_are_refused(repetitions: str, fragment: str)
         draw_canaries(CanarySettings(repetitions=repetitions))
 
 
+def test_the_kinds_of_secrets_can_be_chosen() -> None:
+    canaries = draw_canaries(CanarySettings(num_canaries=5, secrets="name, digits"))
+    assert {c.draw for c in canaries.canaries} == set(canaries.draws) == {"name", "digits"}
+    with pytest.raises(UsageError, match="--secrets names 'x'; expected of digits, date, name"):
+        draw_canaries(CanarySettings(secrets="digits,x"))
+
+
 def test_more_canaries_than_sentences_are_refused() -> None:
     with pytest.raises(UsageError, match="768 different sentences"):
         draw_canaries(CanarySettings(num_canaries=300, repetitions="1,2"))

@@ -45,6 +45,11 @@ def page() -> report.Report:
             report.bar_chart(["$a_b$ <c>", "d" * 80], [3, 1500], x_label="notes", caption="A & B."),
             report.histogram([1, 2, 4, 8], [5, 0, 5], x_label="words", caption="C.",
                              logarithmic=True),
+            report.line_chart(
+                [report.Line("<e>", [0, 1], [1.0, 5.0], [0.5, 4.0], [1.5, 6.0]),
+                 report.Line("limit", [0, 1], [2.0, 2.0], is_limit=True)],
+                x_label="times", y_label="bits", caption="D.", x_names=["<f>", "64"],
+            ),
         ),
         text="Some <text>.",
     )  # fmt: skip
@@ -57,7 +62,7 @@ def test_page_is_complete_balanced_and_escaped() -> None:
     balance.feed(content)
     assert balance.open == []
     assert {"table", "svg", "figcaption", "section"} <= balance.seen
-    for raw in ("<1>", "<x>", "<c>", "<text>"):
+    for raw in ("<1>", "<x>", "<c>", "<e>", "<f>", "<text>"):
         assert raw not in content
     assert "$a_b$ &lt;c&gt;" in content
     assert "12,345" in content
