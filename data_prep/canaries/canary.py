@@ -37,8 +37,8 @@ class CanarySettings:
     )
     secrets: str = setting(
         "digits,date,name",
-        "Kinds of secrets, comma-separated. An audit takes longest for names, unless the vocabulary "
-        "has them whole.",
+        "Kinds of secrets, comma-separated. An audit takes longest for names, unless the "
+        "vocabulary has them whole.",
     )
     random_seed: int = setting(12345, "The same seed gives the same canaries and places.")
 
@@ -183,6 +183,9 @@ def write_canaries(path: str | os.PathLike[str], canaries: Canaries) -> None:
         ],
         "draws": canaries.draws,
     }
+    # A file keeps the mode of the one that it replaces.
+    if Path(path).is_file():
+        Path(path).chmod(_ONLY_FOR_THE_OWNER)
     with atomic_write(path, "w") as stream:
         os.fchmod(stream.fileno(), _ONLY_FOR_THE_OWNER)
         json.dump(value, stream, indent=1)
