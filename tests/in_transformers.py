@@ -233,3 +233,23 @@ def answers_are_finite(folder: Path, texts: Sequence[str], max_length: int) -> b
     )
     with torch.no_grad():
         return bool(torch.isfinite(model(**batch).prediction_logits).all())
+
+
+def masked_lm(
+    folder: Path, ids: np.ndarray, lengths: np.ndarray, positions: np.ndarray
+) -> np.ndarray:
+    """Returns float32 [N, P, V], natural logarithms of the masked LM's probabilities.
+
+    Args:
+      folder: the model.
+      ids: integer [N, S], with [MASK] and padding in them.
+      lengths: of each sequence without its padding.
+      positions: integer [N, P].
+    """
+    torch, transformers = quiet_transformers()
+    model = transformers.BertForMaskedLM.from_pretrained(folder).eval()
+    mask = torch.arange(ids.shape[1])[None] < torch.tensor(lengths)[:, None]
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor(ids).long(), attention_mask=mask.long()).logits
+        chosen = logits[torch.arange(len(ids))[:, None], torch.tensor(positions).long()]
+        return torch.log_softmax(chosen, dim=-1).numpy()
