@@ -13,12 +13,14 @@ Example:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
 from absl import flags
 
 from data_prep.beam import flags as beam_flags
+from data_prep.canaries.canary import CanarySettings
 from data_prep.common import program, settings_flags
 from data_prep.common.errors import UsageError
 from data_prep.common.input_files import find_local_files
@@ -64,6 +66,13 @@ def define_flags(values: ProgramFlags) -> None:
     values.section("Output")
     string("output_dir", None, "The folder of the output; made if it does not exist.")
     define("num_shards")
+    string(
+        "plant_canaries",
+        None,
+        "Plant canaries in the training text, as plant_canaries does, and write them to this file, "
+        "for audit_memorization.",
+    )
+    settings_flags.define(values, CanarySettings)
     flags.DEFINE_integer(
         "num_workers",
         1,
@@ -96,7 +105,11 @@ def main(values: ProgramFlags) -> None:
         subject_id=values.subject_column,
         needs_subject=values.held_out_fraction > 0,
     )
-    settings = settings_flags.read(values, FormatSettings, columns=columns)
+    canaries = None
+    if values.plant_canaries is not None:
+        canaries = settings_flags.read(values, CanarySettings)
+    settings = settings_flags.read(values, FormatSettings, columns=columns, canaries=canaries)
+    canaries_file = _canaries_file(values)
     if values.runner is not None:
         from data_prep.formatting.beam import run as beam_format_notes
 
@@ -104,6 +117,7 @@ def main(values: ProgramFlags) -> None:
             input_patterns=values.input_file,
             output_dir=values.output_dir,
             settings=settings,
+            canaries_file=canaries_file,
             runner=values.runner,
             pipeline_options=values.pipeline_options,
         )
@@ -118,8 +132,28 @@ def main(values: ProgramFlags) -> None:
         sql_table=values.sql_table,
         output_dir=Path(values.output_dir),
         settings=settings,
+        canaries_file=canaries_file,
         num_workers=values.num_workers,
     )
+
+
+def _canaries_file(values: ProgramFlags) -> Path | None:
+    """Returns where the canaries go, None where none are to be planted.
+
+    Raises:
+      UsageError: flags of canaries are given without the one that asks for them.
+    """
+    if values.plant_canaries is None:
+        for field in dataclasses.fields(CanarySettings):
+            if values[field.name].present:
+                raise UsageError(
+                    f"--{field.name} belongs to canaries; give --plant_canaries, or leave it out"
+                )
+        return None
+    path = Path(values.plant_canaries)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise UsageError("--plant_canaries: expected the name of a file, in a folder that is there")
+    return path
 
 
 def _require_what_runners_do(values: ProgramFlags) -> None:

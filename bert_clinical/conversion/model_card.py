@@ -14,6 +14,7 @@ from typing import Any
 
 from bert_clinical.conversion.convert import WrittenModel
 from bert_clinical.nn.variables import MASKED_LM_HEAD
+from bert_clinical.weights import audited, checkpoint
 from bert_clinical.weights.checkpoint import checkpoint_step
 from bert_clinical.weights.provenance import RUN_FILE, as_object, canaries_in, data_sidecars
 from data_prep.canaries import record as canary_record
@@ -97,6 +98,7 @@ def compose(written: WrittenModel) -> str:
         *_table("Examples", _example_rows(sidecars)),
         *_table("Notes", [*_note_rows(_manifests(sidecars)), *_canary_row(sidecars)]),
         *_table("Made with", _versions(run)),
+        *_memorisation(written),
         "## Who may have it",
         "",
         "Weights trained on MIMIC notes are derived from them and fall under the data use",
@@ -120,6 +122,16 @@ def compose(written: WrittenModel) -> str:
         "longer text, or of the second where both are of one length.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _memorisation(written: WrittenModel) -> list[str]:
+    """Returns what an audit of this checkpoint found, nothing where there is none."""
+    audit = audited.find_audit(Path(written.prefix).parent)
+    if not audit:
+        return []
+    weights = checkpoint.read_tensors(written.prefix, written.match.found)
+    is_its_own = audited.is_of(audit, audited.weights_digest(weights))
+    return audited.card_section(audit) if is_its_own else []
 
 
 def _pipeline(written: WrittenModel) -> str:

@@ -38,12 +38,7 @@ def plan(canaries: Iterable[Canary], documents: Mapping[str, int], seed: int) ->
     names = sorted(documents)
     total = sum(documents.values())
     planted = [canary for canary in canaries for _ in range(canary.repetitions)]
-    most = max((canary.repetitions for canary in planted), default=0)
-    if most > total:
-        raise UserError(
-            f"a canary is to be planted in {most} documents, but the text has {total}; give more "
-            "text or lower --repetitions"
-        )
+    require_enough(planted, total)
     rng = random.Random(f"places {seed}")
     order = rng.sample(range(total), min(total, len(planted)))
     plans: dict[str, dict[int, list[Place]]] = {name: {} for name in names}
@@ -51,6 +46,16 @@ def plan(canaries: Iterable[Canary], documents: Mapping[str, int], seed: int) ->
         name, number = _document(order[index % len(order)], names, documents)
         plans[name].setdefault(number, []).append(Place(rng.random(), canary.text))
     return dict(plans)
+
+
+def require_enough(canaries: Iterable[Canary], documents: int) -> None:
+    """Raises `UserError` if a canary is to be planted more often than there are documents."""
+    most = max((canary.repetitions for canary in canaries), default=0)
+    if most > documents:
+        raise UserError(
+            f"a canary is to be planted in {most} documents, but the text has {documents}; give "
+            "more text or lower --repetitions"
+        )
 
 
 def sentences_of(plan: Plan) -> int:

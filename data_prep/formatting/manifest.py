@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.canaries.record import with_canaries
 from data_prep.common import atomic_files
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
@@ -81,6 +82,7 @@ def write(
     rows: Mapping[str, int],
     statistics: TextStatistics,
     files: Sequence[TextFile],
+    canaries: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Writes the report and then the manifest, which marks the output as complete.
 
@@ -91,6 +93,7 @@ def write(
       rows: category → rows in the input.
       statistics: what was written.
       files: the text files.
+      canaries: what is to be told of canaries in them, by name.
     """
     from data_prep.formatting import report as notes_report
 
@@ -98,6 +101,8 @@ def write(
         settings=settings, selection=selection, rows=rows, statistics=statistics, files=files
     )
     notes_report.write(output_dir / REPORT_NAME, value, statistics)
+    if canaries:
+        value = with_canaries(value, canaries)
     atomic_files.write_json(output_dir / MANIFEST_NAME, value)
 
 

@@ -38,6 +38,7 @@ def format_notes(
     output_dir: Path,
     settings: FormatSettings,
     num_workers: int,
+    canaries_file: Path | None = None,
 ) -> None:
     """Makes pretraining text of notes.
 
@@ -51,10 +52,12 @@ def format_notes(
       output_dir: made if it does not exist.
       settings: what the output follows from.
       num_workers: processes.
+      canaries_file: where the canaries go that `settings` ask for.
 
     Raises:
       UserError: the input, the output folder or an earlier run's output in it is at fault.
     """
+    planting = settings.planting(canaries_file)
     sources, inputs = _open(input_files, input_sql, sql_table, settings)
     make_folder(output_dir)
     workers: Workers[Sequence[NoteToFormat], FormattedBatch]
@@ -67,6 +70,7 @@ def format_notes(
         if earlier is manifest.Earlier.COMPLETE:
             remove_unfinished(output_dir)
             remove_staging(output_dir)
+            planting.restore_file()
             _log.info("%s is complete already, made with these flags; nothing to do", output_dir)
             return
         require_no_staging(output_dir)
@@ -84,6 +88,7 @@ def format_notes(
             _duplicate_finder(settings.deduplicate, settings.near_duplicate_threshold),
         )
         total = sum(map(survey.usable_of, categories))
+        planting.require_enough(total)
         _log.info(
             "%d notes of %s to format%s",
             total,
@@ -91,7 +96,7 @@ def format_notes(
             f", of which {folder.done} work shards are done" if folder.done else "",
         )
         _format_shards(cut(selection.notes(read_all(sources))), workers, folder, total)
-        files, statistics = folder.assemble(settings.num_shards)
+        files, statistics = folder.assemble(settings.num_shards, planting)
         manifest.write(
             output_dir,
             settings=described,
@@ -99,6 +104,7 @@ def format_notes(
             rows={name: survey.rows_of(name) for name in categories},
             statistics=statistics,
             files=files,
+            canaries=planting.told(),
         )
         folder.remove()
     manifest.log_summary(str(output_dir), selection, statistics, files)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.canaries.canary import CanarySettings
 from data_prep.common.errors import UserError
 from data_prep.common.settings_flags import setting
 from data_prep.formatting import manifest
+from data_prep.formatting.canaries import Planting
 from data_prep.formatting.formatter import NoteFormatter
 from data_prep.formatting.selection import NoteSelection, file_stems, is_all
 from data_prep.formatting.text_files import HELD_OUT_SUFFIX, file_names
@@ -79,6 +81,16 @@ class FormatSettings:
         maximum=99999,
     )
 
+    canaries: CanarySettings | None = None
+
+    def planting(self, canaries_file: Path | None) -> Planting:
+        """Returns what plants the canaries, if there are to be any.
+
+        Raises:
+          UsageError: there cannot be such canaries.
+        """
+        return Planting(self.canaries, canaries_file)
+
     def flags(self) -> dict[str, Any]:
         """Returns the flags as they stand in the manifest; those without effect are None."""
         near = self.deduplicate == "near"
@@ -97,6 +109,7 @@ class FormatSettings:
             "sentence_splitter": self.sentence_splitter,
             "spacy_model": Path(self.spacy_model).name if spacy else None,
             "num_shards": self.num_shards,
+            **({} if self.canaries is None else asdict(self.canaries)),
         }
 
     def described(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
+from data_prep.formatting.canaries import Planting
 from data_prep.formatting.statistics import TextStatistics
 
 HELD_OUT_SUFFIX = ".held_out"
@@ -60,6 +61,8 @@ class TextFiles:
         self._notes: Counter[str] = Counter()
         self._hashes: dict[str, Any] = {}
         self._sizes: Counter[str] = Counter()
+        # Of files that were written again.
+        self._digests: dict[str, str] = {}
 
     def add(self, document: Document, num_shards: int) -> None:
         """Adds a document to the file of its stem that its shard key chooses."""
@@ -86,6 +89,22 @@ class TextFiles:
             documents.clear()
         self._pending_characters = 0
 
+    def plant(self, planting: Planting) -> None:
+        """Plants canaries in the files of training text.
+
+        Raises:
+          UserError: there are too few documents.
+        """
+        self._flush()
+        paths = {
+            name: str(self._unfinished / name)
+            for name in self._hashes
+            if not is_held_out_file(name)
+        }
+        for name, file in planting.plant(paths, lambda path: f"{path}.planted").items():
+            atomic_files.replace(Path(file.path), self._unfinished / name)
+            self._digests[name], self._sizes[name] = file.sha256, file.size_bytes
+
     def commit(self) -> list[TextFile]:
         """Lets the files appear under their names, and returns them by name."""
         self._flush()
@@ -93,8 +112,10 @@ class TextFiles:
             atomic_files.sync(self._unfinished / name)
         for name in self._hashes:
             atomic_files.replace(self._unfinished / name, self._finished / name)
+        digests = {name: digest.hexdigest() for name, digest in self._hashes.items()}
+        digests |= self._digests
         return [
-            TextFile(name, self._notes[name], self._sizes[name], self._hashes[name].hexdigest())
+            TextFile(name, self._notes[name], self._sizes[name], digests[name])
             for name in sorted(self._hashes)
         ]
 
@@ -142,6 +163,11 @@ def file_names(stem: str, num_shards: int) -> list[str]:
     if num_shards == 1 or stem.endswith(HELD_OUT_SUFFIX):
         return [f"{stem}.txt"]
     return [f"{stem}-{shard:05d}-of-{num_shards:05d}.txt" for shard in range(num_shards)]
+
+
+def is_held_out_file(name: str) -> bool:
+    """Tells whether a file of `file_names` holds notes of held-out patients."""
+    return name.endswith(f"{HELD_OUT_SUFFIX}.txt")
 
 
 def file_stem(category: str) -> str:

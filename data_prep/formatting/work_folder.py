@@ -21,6 +21,7 @@ from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
 from data_prep.common.own_files import FORMAT_NOTES_BEAM_FOLDER, FORMAT_NOTES_FOLDER
 from data_prep.common.same_run import require_same_settings
+from data_prep.formatting.canaries import Planting
 from data_prep.formatting.formatter import NoteToFormat
 from data_prep.formatting.statistics import TextStatistics
 from data_prep.formatting.text_files import Document, TextFile, TextFiles, require_text
@@ -160,11 +161,17 @@ class WorkFolder:
             stream.write(content)
         self._done[shard.number] = path
 
-    def assemble(self, num_shards: int) -> tuple[list[TextFile], TextStatistics]:
+    def assemble(
+        self, num_shards: int, planting: Planting
+    ) -> tuple[list[TextFile], TextStatistics]:
         """Puts the work shards together; the text files appear when all of them are complete.
 
         A document goes to the file of its stem that its shard key chooses, in the order of the
         input; held-out notes go to one file.
+
+        Args:
+          num_shards: files for each category.
+          planting: canaries for the training text.
 
         Returns:
           The files that stand there now, by name, and the counts of the whole.
@@ -177,6 +184,7 @@ class WorkFolder:
                     for line in lines:
                         files.add(Document(*json.loads(line)), num_shards)
             require_text(statistics)
+            files.plant(planting)
             (self.path / _ASSEMBLING).touch()
             return files.commit(), statistics
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,7 +126,7 @@ def test_ranks(encoder: TextEncoder) -> None:
         ("the cook{0} - {1}", "reach into its secret"),
         ("the {0}", "each of the 2 fields"),
         ("the {0} {0} {1}", "each of the 2 fields"),
-        ("the " * 70 + "{0} {1}", "up to 78 WordPieces, but the model takes 64"),
+        ("the " * 70 + "{0} {1}", "up to 77 WordPieces, but the model takes 64"),
     ],
 )
 def test_sentences_that_cannot_be_looked_for(
@@ -136,9 +135,3 @@ def test_sentences_that_cannot_be_looked_for(
     with pytest.raises(UserError, match=f"canary 3.*{fragment}") as caught:
         SecretSpace(canary(sentence=sentence), FIELDS, encoder, 64)
     assert "121" not in str(caught.value) and "Ann" not in str(caught.value)
-
-
-def test_the_sentence_is_what_was_trained_on(encoder: TextEncoder, tmp_path: Path) -> None:
-    space = SecretSpace(canary(), FIELDS, encoder, 64)
-    (group,) = (g for g in space._groups if len(g.positions) == 4)
-    assert len(group.ids) == 2 + len(encoder.encode(canary().text))

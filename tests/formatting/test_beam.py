@@ -82,6 +82,10 @@ def common(sources: str) -> dict[str, object]:
     }  # fmt: skip
 
 
+def canaries_of(folder: Path) -> list[dict]:
+    return list(json.loads((folder / "manifest.json").read_text())["canaries"].values())
+
+
 @pytest.mark.parametrize(
     "deduplicate",
     ["none", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("exact", "near"))],
@@ -90,10 +94,17 @@ def test_files_are_those_of_one_machine(
     tmp_path: Path, capfd, sources: str, deduplicate: str
 ) -> None:
     flags = {**common(sources), "deduplicate": deduplicate, "near_duplicate_threshold": 0.6}
+    if deduplicate == "none":
+        flags |= {"num_canaries": 2, "repetitions": "1,15"}
+        flags["plant_canaries"] = canaries = tmp_path / "canaries.json"
     assert run(capfd, output_dir=tmp_path / "one", **flags)[0] == 0
+    kept = canaries.read_bytes() if deduplicate == "none" else b""
     status, out, err = run(capfd, output_dir=tmp_path / "beam", **flags, **DIRECT)
     assert (status, err) == (0, "")
     assert PLANTED not in out
+    if deduplicate == "none":
+        assert canaries.read_bytes() == kept
+        assert sum(f["planted_sentences"] for f in canaries_of(tmp_path / "beam")) == 32
     made = folder_bytes(tmp_path / "beam")
     assert made == folder_bytes(tmp_path / "one")
     manifest = json.loads(made["manifest.json"])

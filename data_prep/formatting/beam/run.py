@@ -7,7 +7,8 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,15 @@ from data_prep.formatting import manifest
 from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam import results as beam_results
 from data_prep.formatting.beam.results import Written
-from data_prep.formatting.selection import describe_categories
+from data_prep.formatting.canaries import Planting
+from data_prep.formatting.selection import NoteSelection, describe_categories
 from data_prep.formatting.settings import FormatSettings
 from data_prep.formatting.text_files import (
     HELD_OUT_SUFFIX,
     TextFile,
     file_names,
     file_stem,
+    is_held_out_file,
     require_text,
 )
 
@@ -47,6 +50,7 @@ def format_notes(
     settings: FormatSettings,
     runner: str,
     pipeline_options: str,
+    canaries_file: Path | None = None,
 ) -> None:
     """Makes pretraining text of notes by a runner of Beam, the same as on one machine.
 
@@ -60,10 +64,12 @@ def format_notes(
       settings: what the output follows from.
       runner: a name that Beam knows.
       pipeline_options: the runner's options.
+      canaries_file: where the canaries go that `settings` ask for, on this machine.
 
     Raises:
       UserError: as on one machine; or the pipeline failed.
     """
+    planting = settings.planting(canaries_file)
     options = beam_flags.split_options(pipeline_options)
     if beam_files.is_remote(output_dir) or "://" in input_patterns:
         beam_files.set_options(options)
@@ -90,6 +96,7 @@ def format_notes(
         earlier = manifest.find_earlier(folder, described)
         if earlier is manifest.Earlier.COMPLETE:
             staging.finish()
+            planting.restore_file()
             _log.info("%s is complete already, made with these flags; nothing to do", output_dir)
             return
         survey = beam_results.survey_of(surveyed, skip_bad_rows=settings.skip_bad_rows)
@@ -100,6 +107,7 @@ def format_notes(
                 output_dir, categories, lambda name: folder.size(name) is not None
             )
         total = sum(map(survey.usable_of, categories))
+        planting.require_enough(total)
         _log.info("%d notes of %s to format", total, describe_categories(settings.category))
         launcher.run(
             "data_prep.formatting.beam.format_steps",
@@ -114,14 +122,12 @@ def format_notes(
             total=total,
         )
         written = beam_results.read_text(staging.run)
-        require_text(written.statistics)
         _require_agreement(written, total)
+        written = _with_canaries(written, planting, staging.run)
         require_held()
         staging.begin_to_assemble(described)
         outputs = _move(written, staging, output_dir, settings.num_shards)
-        selection = settings.make_selection(categories, None)
-        for counts in written.left_out:
-            selection.add_counts(counts)
+        selection = _left_out(written, settings, categories)
         with tempfile.TemporaryDirectory() as here:
             manifest.write(
                 Path(here),
@@ -130,6 +136,7 @@ def format_notes(
                 rows={name: survey.rows_of(name) for name in categories},
                 statistics=written.statistics,
                 files=outputs,
+                canaries=planting.told(),
             )
             for name in (REPORT_NAME, MANIFEST_NAME):
                 staging.place(name, Path(here, name).read_bytes(), output_dir)
@@ -196,8 +203,9 @@ def _require_agreement(written: Written, total: int) -> None:
     """Compares what was counted on the way with what arrived.
 
     Raises:
-      UserError: they differ.
+      UserError: they differ, or there is no text.
     """
+    require_text(written.statistics)
     in_files = sum(written.file.notes for written in written.files)
     counted = written.statistics.total()["notes"]
     left_out = sum(
@@ -221,6 +229,29 @@ def _require_agreement(written: Written, total: int) -> None:
 
 # Reasons that notes are left out for which the survey counts as usable.
 _AFTER_THE_SURVEY = ("duplicate", "sectioning failed", "no sentence")
+
+
+def _left_out(
+    written: Written, settings: FormatSettings, categories: Sequence[str]
+) -> NoteSelection:
+    selection = settings.make_selection(categories, None)
+    for counts in written.left_out:
+        selection.add_counts(counts)
+    return selection
+
+
+def _with_canaries(written: Written, planting: Planting, staging: str) -> Written:
+    """Plants canaries in the training text, on this machine, and writes the file of them."""
+    paths = {w.file.name: w.temporary for w in written.files if not is_held_out_file(w.file.name)}
+    found = planting.plant(paths, lambda _: beam_files.join(staging, f"planted-{uuid.uuid4().hex}"))
+    files = []
+    for w in written.files:
+        if w.file.name in found:
+            path, size_bytes, sha256, _ = found[w.file.name]
+            file = w.file._replace(size_bytes=size_bytes, sha256=sha256)
+            w = w._replace(file=file, temporary=path)
+        files.append(w)
+    return written._replace(files=files)
 
 
 def _move(written: Written, staging: _Staging, output_dir: str, num_shards: int) -> list[TextFile]:
