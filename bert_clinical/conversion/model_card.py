@@ -52,6 +52,15 @@ _GELU = {
     "tanh": "the tanh approximation (`gelu_new`)",
     "erf": "the exact erf form (`gelu`)",
 }
+_WHO_MAY_HAVE_IT = (
+    "## Who may have it",
+    "",
+    "Weights trained on MIMIC notes are derived from them and fall under the data use",
+    "agreement of PhysioNet: they may go to people who hold that agreement themselves, and are",
+    "not to be published without regard to it. For notes of another source its owner's rules",
+    "hold.",
+    "",
+)
 
 
 def write_model_card(written: WrittenModel) -> None:
@@ -99,13 +108,7 @@ def compose(written: WrittenModel) -> str:
         *_table("Notes", [*_note_rows(_manifests(sidecars)), *_canary_row(sidecars)]),
         *_table("Made with", _versions(run)),
         *_memorisation(written),
-        "## Who may have it",
-        "",
-        "Weights trained on MIMIC notes are derived from them and fall under the data use",
-        "agreement of PhysioNet: they may go to people who hold that agreement themselves, and are",
-        "not to be published without regard to it. For notes of another source its owner's rules",
-        "hold.",
-        "",
+        *_WHO_MAY_HAVE_IT,
         "## Use",
         "",
         "```python",
