@@ -37,7 +37,8 @@ from bert_clinical.weights.provenance import recorded_canaries
 from data_prep.canaries.canary import read_canaries
 from data_prep.common import program, settings_flags
 from data_prep.common.errors import UsageError
-from data_prep.common.paths import expand_patterns, require_readable_file
+from data_prep.common.input_files import find_local_files
+from data_prep.common.paths import require_readable_file
 from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def main(values: ProgramFlags) -> None:
     if values.canaries_file is not None:
         canaries = read_canaries(require_readable_file(values.canaries_file, "canaries_file"))
     members, others = (
-        expand_patterns(values[name].value, name) if values[name].value is not None else []
+        find_local_files(values[name].value, name) if values[name].value is not None else []
         for name in ("member_file", "non_member_file")
     )
     from bert_clinical.audit.run import Evidence, audit_memorization

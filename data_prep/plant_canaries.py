@@ -20,7 +20,8 @@ from absl import flags
 from data_prep.canaries.canary import CanarySettings
 from data_prep.canaries.run import plant_canaries
 from data_prep.common import program, settings_flags
-from data_prep.common.paths import require_readable_file
+from data_prep.common.errors import UserError
+from data_prep.common.input_files import find_local_files
 from data_prep.common.program import ProgramFlags
 
 
@@ -46,11 +47,26 @@ def define_flags(values: ProgramFlags) -> None:
 def main(values: ProgramFlags) -> None:
     """Runs the program on parsed flags."""
     plant_canaries(
-        input_file=require_readable_file(values.input_file, "input_file"),
+        input_file=_one_text(values.input_file),
         output_file=Path(values.output_file),
         canaries_file=Path(values.canaries_file),
         settings=settings_flags.read(values, CanarySettings),
     )
+
+
+def _one_text(patterns: str) -> Path:
+    """Returns the text that `--input_file` names.
+
+    Raises:
+      UserError: it names none, or several.
+    """
+    found = find_local_files(patterns, "input_file")
+    if len(found) > 1:
+        raise UserError(
+            f"--input_file names {len(found)} files; expected one: plant in each by itself with "
+            "another --random_seed, or let format_notes do it (--plant_canaries)"
+        )
+    return found[0]
 
 
 def cli() -> None:

@@ -12,9 +12,7 @@ from bert_clinical.audit.masked_pieces import Questions
 from bert_clinical.wordpieces.inputs import TextEncoder
 from data_prep.common.errors import UserError
 from data_prep.common.hashed_text import HashedText
-
-PATIENTS_SUFFIX = ".patients"
-"""Of the file beside a text that says for each document, in a line, whose it is."""
+from data_prep.common.own_files import PATIENTS_SUFFIX
 
 _MASKED_AT_A_TIME = 0.15
 

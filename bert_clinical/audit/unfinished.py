@@ -10,8 +10,7 @@ from typing import Any
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
-
-FOLDER_NAME = "audit_memorization.work"
+from data_prep.common.own_files import AUDIT_FOLDER
 
 _SETTINGS = "settings.json"
 
@@ -28,7 +27,7 @@ class Unfinished:
     """
 
     def __init__(self, output_dir: Path, settings: Mapping[str, Any]) -> None:
-        self._path = output_dir / FOLDER_NAME
+        self._path = output_dir / AUDIT_FOLDER
         settings_file = self._path / _SETTINGS
         if settings_file.exists():
             if read_json_object(settings_file, advice=self._advice()) != settings:
@@ -62,7 +61,7 @@ class Unfinished:
 
 def remove(output_dir: Path) -> None:
     """Removes the results; to be called when the audit is whole."""
-    path = output_dir / FOLDER_NAME
+    path = output_dir / AUDIT_FOLDER
     if path.exists():
         # First, so that what a kill leaves of the rest is taken for no audit's.
         (path / _SETTINGS).unlink(missing_ok=True)

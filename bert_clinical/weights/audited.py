@@ -15,8 +15,9 @@ import numpy as np
 
 from bert_clinical.weights.provenance import as_object
 from data_prep.common.atomic_files import atomic_write
+from data_prep.common.own_files import AUDIT_NAME
 
-AUDIT_FILE = "audit.json"
+AUDIT_FILE = AUDIT_NAME
 AUDIT_FOLDER = "audit"
 """Where a recipe puts the audit: beside the checkpoint's folder, or in it."""
 

@@ -16,9 +16,10 @@ from data_prep.canaries.templates import CUES, DRAWS, TEMPLATES
 from data_prep.common.atomic_files import atomic_write
 from data_prep.common.errors import UsageError, UserError
 from data_prep.common.json_files import read_json_object
+from data_prep.common.own_files import CANARIES_PROGRAM
 from data_prep.common.settings_flags import setting
 
-PROGRAM = "data_prep.plant_canaries"
+PROGRAM = CANARIES_PROGRAM
 _ONLY_FOR_THE_OWNER = 0o600
 _ADVICE = "give the file that plant_canaries or format_notes wrote"
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from data_prep.canaries import record
 from data_prep.canaries.canary import PROGRAM, CanarySettings, draw_canaries, write_canaries
 from data_prep.canaries.planting import count_documents, plan, planted, sentences_of
-from data_prep.common import atomic_files
+from data_prep.common import atomic_files, contents
 from data_prep.common.atomic_files import PartialFile
 from data_prep.common.errors import UserError
+from data_prep.common.own_files import MANIFEST_NAME
 from data_prep.common.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -35,7 +38,8 @@ def plant_canaries(
     """
     _require_distinct(input_file, output_file, canaries_file)
     canaries = draw_canaries(settings)
-    with input_file.open("rb") as lines:
+    contents.require_text(str(input_file), contents.look_at(str(input_file)))
+    with _lines(input_file) as lines:
         documents = count_documents(lines)
     if not documents:
         raise UserError(
@@ -44,22 +48,22 @@ def plant_canaries(
         )
     places = plan(canaries.canaries, {output_file.name: documents}, settings.random_seed)
     manifest = _manifest(input_file, output_file, settings)
-    size = input_file.stat().st_size
-    with (
-        PartialFile(output_file) as output,
-        Progress("plant_canaries", "bytes", total=size) as progress,
-    ):
-        with input_file.open("rb") as lines, atomic_files.naming(output_file):
+    with PartialFile(output_file) as output:
+        with (
+            _lines(input_file) as lines,
+            Progress("plant_canaries", "lines") as progress,
+            atomic_files.naming(output_file),
+        ):
             for line in planted(lines, places[output_file.name]):
                 output.stream.write(line)
-                progress.advance(len(line))
+                progress.advance(1)
         output.finish()
         write_canaries(canaries_file, canaries)
         # Before the text, so that no text with canaries ever stands without the word of it.
         sentences = sentences_of(places[output_file.name])
         summaries = {output_file.name: record.summary(canaries, sentences)}
         atomic_files.write_json(
-            output_file.parent / record.MANIFEST_NAME, record.with_canaries(manifest, summaries)
+            output_file.parent / MANIFEST_NAME, record.with_canaries(manifest, summaries)
         )
         output.commit()
     _log.info(
@@ -69,9 +73,16 @@ def plant_canaries(
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def _lines(path: Path) -> Iterator[Iterator[bytes]]:
+    """Opens a text, gzip or not, as lines with their ends."""
+    with contents.decompressed(str(path)) as stream:
+        yield contents.raw_lines(stream, str(path))
+
+
 def _require_distinct(input_file: Path, output_file: Path, canaries_file: Path) -> None:
     outputs = {"output_file": output_file, "canaries_file": canaries_file}
-    manifest = output_file.parent / record.MANIFEST_NAME
+    manifest = output_file.parent / MANIFEST_NAME
     taken = {input_file.resolve(): "--input_file", manifest.resolve(): "the manifest"}
     for name, path in outputs.items():
         if path.is_dir():

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bert_clinical.audit.texts import PATIENTS_SUFFIX, Note, questions_of, read_notes
+from bert_clinical.audit.texts import Note, questions_of, read_notes
 from bert_clinical.tokenization import FullTokenizer
 from bert_clinical.wordpieces.inputs import TextEncoder
 from data_prep.common.errors import UserError
+from data_prep.common.own_files import PATIENTS_SUFFIX
 from tests.golden_data import golden
 
 MASK, PAD = 103, 0

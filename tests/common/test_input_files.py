@@ -15,7 +15,7 @@ from data_prep.common.paths import listed
 OWN = (
     "manifest.json", "data_report.html", "data_index.npz", "a.tfrecord.json", "gone.tfrecord.json",
     "tf_examples.tfrecord_00000.json", "a.txt.json", "b.txt.0123abcd.partial",
-    "vectors.row_ids.csv", "eval_results.txt",
+    "vectors.row_ids.csv", "eval_results.txt", "a.txt.patients", "audit.json",
 )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / "any_name.html").write_text(
         '<!doctype html>\n<meta name="generator" content="bert-clinical">'
     )
+    (folder / "secrets.json").write_text('{\n "program": "data_prep.plant_canaries"')
     (folder / "my_vocab.txt").write_text("[PAD]\n[UNK]\n")
     return folder
 
@@ -46,8 +47,8 @@ def test_a_glob_or_folder_passes_over_what_the_project_lays_there(
         found = find_local_files(pattern.format(folder), "input_file")
     assert names(found) == ["a.tfrecord", "a.txt", "b.txt", "tf_examples.tfrecord_00000"]
     (record,) = caplog.records
-    assert f"passed over {len(OWN) + 5} file(s)" in record.getMessage()
-    assert "and 12 more" in record.getMessage()
+    assert f"passed over {len(OWN) + 6} file(s)" in record.getMessage()
+    assert "and 15 more" in record.getMessage()
 
 
 def test_what_is_named_itself_is_taken(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from bert_clinical.tfrecords.sidecars import read_sidecar
 from data_prep.canaries import record
 from data_prep.canaries.canary import read_canaries
+from data_prep.common.input_files import find_local_files
 from tests.golden_data import golden
 from tests.running import assert_one_line_error, assert_success, run_here, run_program
 
@@ -81,16 +83,33 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, capsys) -> None:
     assert made[0][0] != made[2][0]
 
 
+def test_a_gzip_text_is_read(tmp_path: Path, capsys) -> None:
+    source = text_file(tmp_path / "in")
+    packed = tmp_path / "in" / "text.txt.gz"
+    packed.write_bytes(gzip.compress(source.read_bytes()))
+    for name, path in (("a", source), ("b", packed)):
+        assert_success(plant(capsys, path, tmp_path / name))
+    made = [(tmp_path / name / "planted.txt").read_bytes() for name in "ab"]
+    assert made[0] == made[1]
+    # The file of canaries may lie beside the text, and is none.
+    found = find_local_files(str(tmp_path / "a"), "input_file")
+    assert [path.name for path in found] == ["planted.txt"]
+
+
 def test_mistakes_are_one_line(tmp_path: Path, capsys) -> None:
     source = text_file(tmp_path / "in")
     empty = tmp_path / "empty.txt"
     empty.write_text("\n \n")
+    archive = tmp_path / "text.zip"
+    archive.write_bytes(b"PK\x03\x04 and so on")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "manifest.json").write_text("{")
     for flags, status, fragments in (
         ({"input_file": tmp_path / "none.txt"}, 1, ["--input_file", "none.txt"]),
         ({"input_file": empty}, 1, ["empty.txt", "found no text"]),
+        ({"input_file": f"{source},{empty}"}, 1, ["names 2 files; expected one"]),
+        ({"input_file": archive}, 1, ["text.zip", "is a zip archive"]),
         ({"output_file": source}, 1, ["--output_file", "is --input_file too"]),
         ({"canaries_file": source}, 1, ["--canaries_file", "is --input_file too"]),
         ({"canaries_file": tmp_path / "out" / "planted.txt"}, 1, ["is --output_file too"]),
