@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import logging
 import os
 import shutil
@@ -25,6 +26,8 @@ BLOCK_RECORDS = 256
 """Records that are read together: about 200 kB at length 128."""
 
 CACHE_NAME = INDEX_NAME
+_DIGEST_BYTES = 32
+"""Of a SHA-256, which stands before the rest of the file."""
 
 
 @dataclass(frozen=True)
@@ -133,27 +136,29 @@ def _read_cache(path: Path) -> dict[str, tuple[int, np.ndarray]]:
     """Returns records and block offsets by the files' identities."""
     if not path.exists():
         return {}
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            ends = np.cumsum(saved["blocks"] + 1)
-            parts = np.split(saved["offsets"], ends[:-1])
-            return {
-                str(key): (int(records), offsets)
-                for key, records, offsets in zip(
-                    saved["keys"], saved["records"], parts, strict=True
-                )
-            }
-    except (OSError, ValueError, KeyError, zlib.error, EOFError):
-        _log.info("%s cannot be read and is made again", path)
+    content = path.read_bytes()
+    # Neither ZIP nor NumPy finds all damage, and what they make of the rest is any exception.
+    if hashlib.sha256(content[_DIGEST_BYTES:]).digest() != content[:_DIGEST_BYTES]:
+        _log.info("%s is damaged and is made again", path)
         return {}
+    with np.load(io.BytesIO(content[_DIGEST_BYTES:]), allow_pickle=False) as saved:
+        ends = np.cumsum(saved["blocks"] + 1)
+        parts = np.split(saved["offsets"], ends[:-1])
+        return {
+            str(key): (int(records), offsets)
+            for key, records, offsets in zip(saved["keys"], saved["records"], parts, strict=True)
+        }
 
 
 def _write_cache(path: Path, known: dict[str, tuple[int, np.ndarray]]) -> None:
+    content = io.BytesIO()
+    np.savez(
+        content,
+        keys=np.array(list(known)),
+        records=np.array([records for records, _ in known.values()], np.int64),
+        blocks=np.array([len(offsets) - 1 for _, offsets in known.values()], np.int64),
+        offsets=np.concatenate([offsets for _, offsets in known.values()]),
+    )
     with atomic_files.atomic_write(path) as stream:
-        np.savez(
-            stream,
-            keys=np.array(list(known)),
-            records=np.array([records for records, _ in known.values()], np.int64),
-            blocks=np.array([len(offsets) - 1 for _, offsets in known.values()], np.int64),
-            offsets=np.concatenate([offsets for _, offsets in known.values()]),
-        )
+        stream.write(hashlib.sha256(content.getbuffer()).digest())
+        stream.write(content.getbuffer())
