@@ -39,6 +39,7 @@ def write_report(path: str | os.PathLike[str], descriptions: Sequence[Mapping[st
             ("words", f"{total['words']:,}"),
             ("instances", f"{total['instances']:,}"),
             ("WordPieces a word", f"{total['wordpieces'] / max(total['words'], 1):.2f}"),
+            ("random next", f"{100 * total['random_next'] / total['instances']:.1f}%"),
             ("[UNK]", f"{100 * total['unknown_wordpieces'] / total['wordpieces']:.2f}%"),
         ]
     )
@@ -71,7 +72,7 @@ def write_report(path: str | os.PathLike[str], descriptions: Sequence[Mapping[st
         "Shards",
         report.table(
             ["input", "documents", "words", "WordPieces", "instances", "[UNK] %", "truncated %",
-             "padding %"],
+             "random next %", "padding %"],
             [_row(description) for description in descriptions],
         ),
     )  # fmt: skip
@@ -113,5 +114,8 @@ def _row(description: Mapping[str, Any]) -> list[Any]:
     return [
         _name(description),
         *(counts[name] for name in ("documents", "words", "wordpieces", "instances")),
-        *(100.0 * shares[name] for name in ("unknown", "truncated_pairs", "padding")),
+        100.0 * shares["unknown"],
+        100.0 * shares["truncated_pairs"],
+        100.0 * counts["random_next"] / counts["instances"],
+        100.0 * shares["padding"],
     ]

@@ -12,6 +12,7 @@ from bert_clinical.instances.report import write_report
 from bert_clinical.instances.settings import InstanceSettings
 from bert_clinical.instances.shards import make_shards, plan_shards
 from bert_clinical.instances.writer import ExampleWriter, summary
+from bert_clinical.tfrecords.sidecars import doubts
 from bert_clinical.wordpieces.vocabulary import require_usable_vocab
 from data_prep.common.errors import UserError
 from data_prep.common.paths import listed
@@ -104,6 +105,8 @@ def tell(
         _log.info("%s:", listed(Path(entry["path"]).name for entry in description["inputs"]))
         for line in summary(description):
             _log.info("  %s", line)
+    for line in doubts(descriptions):
+        _log.warning("%s", line)
     if report_file is not None:
         write_report(report_file, descriptions)
         _log.info("Report: %s", report_file)

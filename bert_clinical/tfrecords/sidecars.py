@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from data_prep.common.own_files import SIDECAR_SUFFIX
 _log = logging.getLogger(__name__)
 
 _SLOW_BYTES = 4_000_000_000
+
+_MOST_RANDOM = 0.95
+"""Beyond it a share of random next sentences is no accident of short notes."""
 
 
 def sidecar_path(tfrecord_path: str | os.PathLike[str]) -> Path:
@@ -89,3 +93,35 @@ def parse_sidecar(content: bytes, path: str) -> dict[str, Any]:
       UserError: it is not a JSON object.
     """
     return parse_json_object(content, path, advice="remove it, or make the TFRecord file again")
+
+
+def doubts(descriptions: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns what makes examples poor for next sentence prediction, a line each; often nothing.
+
+    Args:
+      descriptions: of TFRecord files; files of one run share one.
+    """
+    distinct = {json.dumps(found, sort_keys=True): found for found in descriptions}
+    counts = [found.get("counts") for found in distinct.values()]
+    known = [
+        count
+        for count in counts
+        if isinstance(count, Mapping)
+        and all(isinstance(count.get(name), int) for name in ("documents", "instances"))
+    ]
+    found = []
+    alone = sum(count["documents"] == 1 for count in known)
+    if alone:
+        found.append(
+            f"{alone} of {len(known)} input(s) hold one document only, from which the random next "
+            "sentences come too; expected a blank line after every note"
+        )
+    instances = sum(count["instances"] for count in known if count["instances"] > 0)
+    random_next = sum(count.get("random_next") or 0 for count in known)
+    if instances and random_next > _MOST_RANDOM * instances:
+        found.append(
+            f"{100 * random_next / instances:.0f}% of the next sentences are random ones, about "
+            "half expected; probably a blank line stands after every sentence, or a note is a "
+            "single line: put a sentence on each line and a blank line after each note"
+        )
+    return found

@@ -107,6 +107,37 @@ def test_globs_and_gzip_in_and_out(tmp_path):
         assert recorded == [atomic_files.fingerprint(path) for path in outputs]
 
 
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("one two\n\nthree four\n\nfive six\n\n", ["100% of the next sentences are random"]),
+        ("one two\nthree four\nfive six\n", ["1 of 1 input(s) hold one document only"]),
+        (
+            "one two\nthree four\nfive\nsix\n\none\ntwo\nthree\nfour\nfive\n\n",
+            [],
+        ),
+    ],
+    ids=["blank lines everywhere", "blank lines nowhere", "blank lines after notes"],
+)
+def test_text_that_teaches_no_next_sentences(tmp_path, capsys, small, text, fragments):
+    (tmp_path / "a.txt").write_text(text)
+    result = run_here(
+        capsys, MODULE, input_file=tmp_path / "a.txt", output_file=tmp_path / "a.tfrecord",
+        report_file=tmp_path / "report.html", **small,
+    )  # fmt: skip
+    assert_success(result)
+    lines = result.stderr.splitlines()
+    assert len(lines) == len(fragments)
+    for line, fragment in zip(lines, fragments, strict=True):
+        assert fragment in line
+    counts = read_sidecar(tmp_path / "a.tfrecord")["counts"]
+    share = f"{100 * counts['random_next'] / counts['instances']:.1f}%"
+    assert f"{share} with a random next sentence" in result.stdout
+    page = (tmp_path / "report.html").read_text()
+    assert "random next" in page
+    assert share in page
+
+
 def test_sidecar_counts(tmp_path, small):
     output = tmp_path / "a.tfrecord"
     text = golden("part_a.txt")

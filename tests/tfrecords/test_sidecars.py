@@ -2,7 +2,12 @@
 
 import pytest
 
-from bert_clinical.tfrecords.sidecars import believed_sidecar, read_sidecar, write_sidecar
+from bert_clinical.tfrecords.sidecars import (
+    believed_sidecar,
+    doubts,
+    read_sidecar,
+    write_sidecar,
+)
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 
@@ -45,3 +50,28 @@ def test_a_sidecar_that_records_no_checksum_is_believed(tmp_path, outputs):
     path.write_bytes(b"one")
     write_sidecar(path, {"outputs": outputs})
     assert believed_sidecar(path) == {"outputs": outputs}
+
+
+def made(documents, instances, random_next):
+    counts = {"documents": documents, "instances": instances, "random_next": random_next}
+    return {"counts": counts}
+
+
+@pytest.mark.parametrize(
+    ("descriptions", "fragments"),
+    [
+        ([made(9, 100, 52)], []),
+        ([made(9, 100, 80)], []),
+        ([made(9, 100, 100)], ["100% of the next sentences are random"]),
+        ([made(9, 100, 97), made(9, 101, 50)], []),
+        ([made(1, 100, 50)], ["1 of 1 input(s) hold one document only"]),
+        ([made(1, 10, 10)], ["one document only", "100% of the next sentences"]),
+        ([made(1, 10, 5), made(9, 11, 5), made(9, 11, 5)], ["1 of 2 input(s)"]),
+        ([{}, {"counts": 3}, {"counts": {"documents": "x"}}], []),
+    ],
+)
+def test_doubts(descriptions, fragments):
+    found = doubts(descriptions)
+    assert len(found) == len(fragments)
+    for line, fragment in zip(found, fragments, strict=True):
+        assert fragment in line
