@@ -56,7 +56,9 @@ class Progress:
         self._rate_count += count if rate is None else rate
         if self._bar is not None:
             if self._rate_unit != self._unit:
-                self._bar.set_postfix_str(f"{self._rate():,.0f} {self._rate_unit}/s", refresh=False)
+                self._bar.set_postfix_str(
+                    f"{format_rate(self._rate())} {self._rate_unit}/s", refresh=False
+                )
             self._bar.update(count)
         elif time.monotonic() - self._last_line >= self._seconds_between_lines:
             self._write_line()
@@ -81,7 +83,7 @@ class Progress:
             left = f", {format_seconds(seconds)} left"
         _log.info(
             "%s: %s %s, %s %s/s%s",
-            self._description, done, self._unit, f"{self._rate():,.0f}", self._rate_unit, left,
+            self._description, done, self._unit, format_rate(self._rate()), self._rate_unit, left,
         )  # fmt: skip
 
     def __enter__(self) -> Progress:
@@ -95,6 +97,13 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def format_rate(rate: float) -> str:
+    """Returns a rate as a person reads it: `12,345`, `7.3`, `0.6`, `0.04`."""
+    if rate >= 10 or rate == 0:
+        return f"{rate:,.0f}"
+    return f"{rate:.1f}" if rate >= 0.1 else f"{rate:.1g}"
 
 
 def format_seconds(seconds: float) -> str:
