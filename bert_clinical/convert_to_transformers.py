@@ -27,7 +27,11 @@ from bert_clinical.conversion.convert import (
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.weights import pytorch_process
 from bert_clinical.weights.checkpoint import resolve_checkpoint
-from bert_clinical.weights.provenance import require_recorded_gelu, require_recorded_vocabulary
+from bert_clinical.weights.provenance import (
+    best_checkpoint,
+    require_recorded_gelu,
+    require_recorded_vocabulary,
+)
 from bert_clinical.weights.safetensors_files import DTYPES, parse_size
 from bert_clinical.wordpieces.vocabulary import (
     read_vocabulary,
@@ -35,7 +39,7 @@ from bert_clinical.wordpieces.vocabulary import (
     require_matching_case,
 )
 from data_prep.common import program
-from data_prep.common.errors import UsageError
+from data_prep.common.errors import UsageError, UserError
 from data_prep.common.output_folder import require_replaceable
 from data_prep.common.paths import require_readable_file
 from data_prep.common.program import ProgramFlags
@@ -48,6 +52,12 @@ def define_flags(values: ProgramFlags) -> None:
     values.section("What to convert")
     flags.DEFINE_string(
         "init_checkpoint", None, "Checkpoint: its prefix, its .index file or its folder.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "best", False,
+        "Of the run in the folder --init_checkpoint, the checkpoint that was the best on held-out "
+        "data (run_pretraining --eval_every) in place of the latest.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string(
@@ -125,7 +135,7 @@ def main(values: ProgramFlags) -> None:
     if values.check_case:
         require_matching_case(tokens, values.do_lower_case, vocab_file)
         require_case_of_release(values.do_lower_case, values.init_checkpoint)
-    prefix = resolve_checkpoint(values.init_checkpoint)
+    prefix = _checkpoint(values)
     if config.activation_name() == "gelu":
         require_recorded_gelu(Path(prefix).parent, values.gelu)
     if values.check_case:
@@ -161,6 +171,16 @@ def main(values: ProgramFlags) -> None:
         before_commit=steps,
     )
     _log.info("Wrote %s: %s parameters.", output_dir, f"{written.parameters:,}")
+
+
+def _checkpoint(values: ProgramFlags) -> str:
+    """Returns the prefix of the checkpoint to convert."""
+    if not values.best:
+        return resolve_checkpoint(values.init_checkpoint)
+    folder = Path(values.init_checkpoint)
+    if not folder.is_dir():
+        raise UserError(f"--best: --init_checkpoint={folder} is no folder; give that of the run")
+    return best_checkpoint(folder)
 
 
 def cli() -> None:

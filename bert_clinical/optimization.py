@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from bert_clinical.nn.tensorflow import tf
 
@@ -22,26 +24,67 @@ def decays(name: str) -> bool:
     return not any(part in name for part in NO_DECAY)
 
 
-def learning_rate_at(
-    step: tf.Tensor, *, learning_rate: float, num_train_steps: int, num_warmup_steps: int
-) -> tf.Tensor:
-    """Returns the rate of the update made at `step`, float32 [].
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of every step.
 
-    Args:
-      step: int64 [], the number of updates made before.
-      learning_rate: the rate that warm-up leads to and decay starts from, at step 0.
-      num_train_steps: where the linear decay reaches 0.
+    Attributes:
+      learning_rate: the rate that warm-up leads to.
+      num_train_steps: of the whole run; where a decay ends at 0.
       num_warmup_steps: below it the rate is `learning_rate * step / num_warmup_steps`.
-
-    Source: google-research/bert optimization.py; the same float32 operations in the same order.
+      kind: "linear" decays from step 0 on, as Google's; "constant" holds the rate; "one_minus_sqrt"
+        holds it and decays at the end.
+      decay_steps: how many of the last steps "one_minus_sqrt" decays in.
     """
-    rate = tf.constant(learning_rate, tf.float32)
-    done = tf.cast(tf.minimum(step, num_train_steps), tf.float32)
-    decayed = rate * (1.0 - done / tf.constant(num_train_steps, tf.float32))
-    if not num_warmup_steps:
-        return decayed
-    warming = rate * (tf.cast(step, tf.float32) / tf.constant(num_warmup_steps, tf.float32))
-    return tf.where(step < num_warmup_steps, warming, decayed)
+
+    learning_rate: float
+    num_train_steps: int
+    num_warmup_steps: int
+    kind: str = "linear"
+    decay_steps: int = 0
+
+    def rate_at(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns the rate of the update made at `step`, float32 [].
+
+        Args:
+          step: int64 [], the number of updates made before.
+
+        Source: google-research/bert optimization.py; the same float32 operations in the same order.
+        """
+        rate = tf.constant(self.learning_rate, tf.float32)
+        after_warmup = rate * self._left(step)
+        if not self.num_warmup_steps:
+            return after_warmup
+        share = tf.cast(step, tf.float32) / tf.constant(self.num_warmup_steps, tf.float32)
+        return tf.where(step < self.num_warmup_steps, rate * share, after_warmup)
+
+    def _left(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns the share of the rate that the decay has left at a step, float32 []."""
+        if self.kind == "constant":
+            return tf.ones([])
+        begin, count = 0, self.num_train_steps
+        if self.kind == "one_minus_sqrt":
+            begin, count = self.num_train_steps - self.decay_steps, self.decay_steps
+        step = tf.clip_by_value(step, begin, self.num_train_steps)
+        done = tf.cast(step - begin, tf.float32) / tf.constant(count, tf.float32)
+        return 1.0 - (tf.sqrt(done) if self.kind == "one_minus_sqrt" else done)
+
+    def is_same_until(self, step: int, other: Schedule) -> bool:
+        """Tells whether the steps before `step` have the rates of another schedule."""
+        if self == other:
+            return True
+        warm_up = (self.learning_rate, self.num_warmup_steps)
+        if warm_up != (other.learning_rate, other.num_warmup_steps):
+            return False
+        return step <= min(self._held_until(), other._held_until())
+
+    def _held_until(self) -> float:
+        """Returns before which step the rate depends on warm-up alone."""
+        if self.kind == "constant":
+            return math.inf
+        if self.kind == "one_minus_sqrt":
+            return self.num_train_steps - self.decay_steps
+        return self.num_warmup_steps
 
 
 def create_slots(variables: Mapping[str, tf.Variable]) -> dict[str, tf.Variable]:

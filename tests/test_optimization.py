@@ -24,13 +24,48 @@ from bert_clinical.nn.tensorflow import tf
     ],
 )
 def test_learning_rate(step: int, warmup: int, expected: float) -> None:
-    rate = optimization.learning_rate_at(
-        tf.constant(step, tf.int64),
-        learning_rate=2e-3,
-        num_train_steps=100,
-        num_warmup_steps=warmup,
-    )
+    schedule = optimization.Schedule(2e-3, num_train_steps=100, num_warmup_steps=warmup)
+    rate = schedule.rate_at(tf.constant(step, tf.int64))
     np.testing.assert_allclose(rate, expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("step", "kind", "expected"),
+    [
+        (0, "constant", 0.0),
+        (5, "constant", 1e-3),
+        (10, "constant", 2e-3),
+        (100, "constant", 2e-3),
+        (500, "constant", 2e-3),
+        (5, "one_minus_sqrt", 1e-3),
+        (10, "one_minus_sqrt", 2e-3),
+        (80, "one_minus_sqrt", 2e-3),
+        (81, "one_minus_sqrt", 2e-3 * (1 - 0.05**0.5)),
+        (85, "one_minus_sqrt", 1e-3),
+        (100, "one_minus_sqrt", 0.0),
+        (130, "one_minus_sqrt", 0.0),
+    ],
+)
+def test_schedules_for_going_on(step: int, kind: str, expected: float) -> None:
+    schedule = optimization.Schedule(2e-3, 100, 10, kind, decay_steps=20)
+    rate = schedule.rate_at(tf.constant(step, tf.int64))
+    np.testing.assert_allclose(rate, expected, rtol=1e-6, atol=1e-12)
+
+
+def test_schedules_that_agree_so_far() -> None:
+    constant = optimization.Schedule(2e-3, 100, 10, "constant")
+    longer = optimization.Schedule(2e-3, 200, 10, "constant")
+    decaying = optimization.Schedule(2e-3, 200, 10, "one_minus_sqrt", 40)
+    linear, longer_linear = (optimization.Schedule(2e-3, steps, 10) for steps in (100, 200))
+    assert constant.is_same_until(1000, longer)
+    assert constant.is_same_until(160, decaying)
+    assert decaying.is_same_until(160, constant)
+    assert not constant.is_same_until(161, decaying)
+    assert linear.is_same_until(10, longer_linear)
+    assert not linear.is_same_until(11, longer_linear)
+    assert not constant.is_same_until(11, linear)
+    assert linear.is_same_until(50, linear)
+    assert not constant.is_same_until(1, optimization.Schedule(1e-3, 100, 10, "constant"))
 
 
 def test_names_without_decay() -> None:

@@ -28,6 +28,8 @@ _HYPERPARAMETERS = (
     "learning_rate",
     "num_train_steps",
     "num_warmup_steps",
+    "learning_rate_schedule",
+    "decay_steps",
     "gradient_accumulation_steps",
     "precision",
     "random_seed",
@@ -102,7 +104,7 @@ def compose(written: WrittenModel) -> str:
         "# A BERT pretrained with bert-clinical",
         "",
         *_table("Model", model),
-        *_table("Training", [*_known(settings, _HYPERPARAMETERS), *_last_step(run, step)]),
+        *_table("Training", _training(run, step)),
         *_table("Evaluation", _evaluation(source / "eval_results.txt", step)),
         *_table("Examples", _example_rows(sidecars)),
         *_table("Notes", [*_note_rows(_manifests(sidecars)), *_canary_row(sidecars)]),
@@ -170,6 +172,15 @@ def _known(values: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, s
     return rows
 
 
+def _training(run: Mapping[str, Any], step: int) -> list[tuple[str, str]]:
+    return [
+        *_known(as_object(run.get("flags")), _HYPERPARAMETERS),
+        *_last_step(run, step),
+        *_best(run, step),
+        *_speed(run),
+    ]
+
+
 def _last_step(run: Mapping[str, Any], step: int) -> list[tuple[str, str]]:
     """Returns the losses of a run's last step, none for an earlier checkpoint of the run."""
     final = as_object(run.get("final"))
@@ -180,6 +191,28 @@ def _last_step(run: Mapping[str, Any], step: int) -> list[tuple[str, str]]:
         for name in ("loss", "masked_lm_loss", "next_sentence_loss")
         if isinstance(final.get(name), int | float)
     ]
+
+
+def _best(run: Mapping[str, Any], step: int) -> list[tuple[str, str]]:
+    """Returns the held-out loss that made this checkpoint the best of its run, if it is that."""
+    best = as_object(run.get("best"))
+    loss = best.get("masked_lm_loss")
+    if best.get("step") != step or not isinstance(loss, int | float):
+        return []
+    return [("Best of the run on held-out data", f"`masked_lm_loss` {loss:.4f}")]
+
+
+def _speed(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    speed = as_object(run.get("speed"))
+    rows = []
+    for name, title, form in (
+        ("examples_per_second", "Examples a second", ",.1f"),
+        ("tokens_per_second", "WordPieces a second, padding not counted", ",.0f"),
+        ("mfu", "Share of the devices' peak (MFU)", ".1%"),
+    ):
+        if isinstance(speed.get(name), int | float):
+            rows.append((title, format(speed[name], form)))
+    return rows
 
 
 def _evaluation(path: Path, step: int) -> list[tuple[str, str]]:

@@ -11,8 +11,10 @@ from data_prep.common import atomic_files
 _PANELS = (
     ("Loss", ("loss", "masked_lm_loss", "next_sentence_loss")),
     ("Accuracy", ("masked_lm_accuracy", "next_sentence_accuracy")),
+    ("Perplexity of the masked LM", ("masked_lm_perplexity",)),
     ("Learning rate", ("learning_rate",)),
     ("Gradient norm before clipping", ("gradient_norm",)),
+    ("Real WordPieces a second", ("tokens_per_second",)),
 )
 _LABELS = {
     "loss": ("total", "C0"),
@@ -20,46 +22,64 @@ _LABELS = {
     "next_sentence_loss": ("next sentence", "C2"),
     "masked_lm_accuracy": ("masked LM", "C1"),
     "next_sentence_accuracy": ("next sentence", "C2"),
+    "masked_lm_perplexity": ("training", "C1"),
 }
+_LOGARITHMIC = "masked_lm_perplexity"
+_HELD_OUT_MARKERS = "osD^vP*X"
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draws losses, accuracies, learning rate and gradient norm over the steps.
+    """Draws what a run's log tells over the steps, training and held-out data together.
 
     Args:
-      history: records of `training_log.jsonl`; `kind` is "training" or "held_out".
+      history: lines of `training_log.jsonl`; `kind` is "training" or "held_out", and `set` names
+        one of several held-out sets.
       path: the PNG file; complete or not there at all.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    sources = dict.fromkeys((line["kind"], line.get("set", "")) for line in history)
+    held_out = [source for source in sources if source[0] == "held_out"]
+    figure = Figure(figsize=(15, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, names) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
+    for axes, (title, names) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
         for name in names:
-            for kind, style in (("training", ".-"), ("held_out", "o--")):
-                points = [
-                    (record["step"], record[name])
-                    for record in history
-                    if record["kind"] == kind and record.get(name) is not None
-                ]
-                if points:
-                    label, color = _LABELS.get(name, ("", "C0"))
-                    axes.plot(
-                        *zip(*points, strict=True), style, color=color, markersize=3,
-                        linewidth=1.2, label=f"{label}, held out" if kind == "held_out" else label,
-                    )  # fmt: skip
+            _draw(axes, history, name, ("training", ""), ".-")
+            for number, source in enumerate(held_out):
+                marker = _HELD_OUT_MARKERS[number % len(_HELD_OUT_MARKERS)]
+                _draw(axes, history, name, source, f"{marker}--")
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step", fontsize=9, labelpad=1)
         axes.grid(alpha=0.3)
-        if len(names) > 1 and axes.lines:
+        if _LOGARITHMIC in names and axes.lines:
+            axes.set_yscale("log")
+        if len(axes.lines) > 1:
             # Below, where it can hide no curve.
             axes.legend(
                 fontsize=8,
-                ncols=len(names),
+                ncols=min(len(names), 3),
                 loc="upper center",
                 bbox_to_anchor=(0.5, -0.14),
                 frameon=False,
             )
     with atomic_files.atomic_write(path) as stream:
         figure.savefig(stream, format="png", dpi=110)
+
+
+def _draw(
+    axes: Any, history: Sequence[Mapping[str, Any]], name: str, source: tuple[str, str], style: str
+) -> None:
+    """Draws a value of the lines of one kind and set, if they have it."""
+    points = [
+        (line["step"], line[name])
+        for line in history
+        if (line["kind"], line.get("set", "")) == source and line.get(name) is not None
+    ]
+    if points:
+        label, color = _LABELS.get(name, ("", "C0"))
+        if source[0] == "held_out":
+            label = f"{label}, {source[1] or 'held out'}"
+        axes.plot(
+            *zip(*points, strict=True), style, color=color, markersize=3, linewidth=1.2, label=label
+        )

@@ -10,8 +10,9 @@ from bert_clinical.nn.config import BertConfig
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.tfrecords.sidecars import believed_sidecar
 from bert_clinical.tokenization import load_vocab
+from bert_clinical.weights.provenance import as_object
 from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE
-from bert_clinical.wordpieces.vocabulary import case_mismatch, require_case_of_release
+from bert_clinical.wordpieces.vocabulary import case_mismatch, fits, require_case_of_release
 from data_prep.common.errors import UserError
 
 
@@ -32,15 +33,15 @@ def require_fitting_sidecars(
       init_checkpoint: what training begins with, a path as the user named it.
 
     Raises:
-      UserError: the data was made with other lengths, with a vocabulary larger than the model's,
-        with another casing than the model's, or not all of it alike.
+      UserError: the data was made with other lengths, with a vocabulary of another size or casing
+        than the model's, or not all of it alike.
     """
     sidecars: dict[str, Any] = {}
     for path in paths:
         sidecar = believed_sidecar(path)
         if sidecar is None:
             continue
-        made_with = sidecar.get("flags", {})
+        made_with = as_object(sidecar.get("flags"))
         for name in ("max_seq_length", "max_predictions_per_seq"):
             found, expected = made_with.get(name), getattr(options, name)
             if found is not None and found != expected:
@@ -49,7 +50,7 @@ def require_fitting_sidecars(
                     f"--{name}={expected}; they must be the same"
                 )
         size = _vocabulary_size(sidecar)
-        if size is not None and size > config.vocab_size:
+        if size is not None and not fits(size, config.vocab_size):
             raise UserError(
                 f"{path}: was made with a vocabulary of {size:,} entries, and vocab_size of "
                 f"{config_path} is {config.vocab_size:,}; use the model's own vocabulary"
@@ -57,7 +58,7 @@ def require_fitting_sidecars(
         if init_checkpoint is not None:
             _require_case_of_model(path, made_with.get("do_lower_case"), init_checkpoint)
         for other, description in sidecars.items():
-            cases = [d.get("flags", {}).get("do_lower_case") for d in (sidecar, description)]
+            cases = [as_object(d.get("flags")).get("do_lower_case") for d in (sidecar, description)]
             if None not in cases and cases[0] != cases[1]:
                 raise UserError(
                     f"{path}: was made with --do_lower_case={cases[0]}, and {other} with "
@@ -98,12 +99,10 @@ def _require_case_of_model(path: str, do_lower_case: Any, init_checkpoint: str) 
         )
 
 
-def _vocabulary_digest(sidecar: dict[str, Any]) -> str | None:
-    vocabulary = sidecar.get("vocabulary", {})
-    return vocabulary.get("sha256") if isinstance(vocabulary, dict) else None
+def _vocabulary_digest(sidecar: dict[str, Any]) -> Any:
+    return as_object(sidecar.get("vocabulary")).get("sha256")
 
 
 def _vocabulary_size(sidecar: dict[str, Any]) -> int | None:
-    vocabulary = sidecar.get("vocabulary", {})
-    size = vocabulary.get("entries") if isinstance(vocabulary, dict) else None
-    return size if size is not None else sidecar.get("vocab_size")
+    size = as_object(sidecar.get("vocabulary")).get("entries", sidecar.get("vocab_size"))
+    return size if isinstance(size, int) else None

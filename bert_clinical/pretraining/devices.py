@@ -16,6 +16,47 @@ def names() -> list[str]:
     return [device.name.removeprefix("/physical_device:") for device in found]
 
 
+_PEAK_TERAFLOPS = {
+    "H200": (494, 989),
+    "H100 PCIe": (378, 756),
+    "H100": (494, 989),
+    "A100": (156, 312),
+    "A40": (74.8, 149.7),
+    "A30": (82, 165),
+    "A10G": (35, 70),
+    "A10": (62.5, 125),
+    "L40S": (183, 362),
+    "L4": (60, 121),
+    "V100": (15.7, 125),
+    "T4": (8.1, 65),
+}
+"""Of dense products, by a part of the device's name: float32 as TensorFlow computes it (TF32 where
+there is one), and 16 bits. The first name that fits counts.
+
+Source: NVIDIA's data sheets.
+"""
+
+
+def peak_flops(precision: str) -> float | None:
+    """Returns the operations a second that a GPU of this machine could make at most.
+
+    None without a GPU, or for one that is not in the table.
+    """
+    for gpu in tf.config.list_physical_devices("GPU")[:1]:
+        name = tf.config.experimental.get_device_details(gpu).get("device_name", "")
+        return peak_of(name, precision)
+    return None
+
+
+def peak_of(device_name: str, precision: str) -> float | None:
+    """Returns the operations a second that a device of this name could make; None if unknown."""
+    words = device_name.replace("-", " ").split()
+    for name, (single, half) in _PEAK_TERAFLOPS.items():
+        if all(part in words for part in name.split()):
+            return 1e12 * (single if precision == "float32" else half)
+    return None
+
+
 def memory() -> tuple[float, str]:
     """Returns the bytes of the first GPU, else of the machine, and what to call it."""
     from tensorflow.python.client import device_lib

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ RESULTS = (
 )
 """What an evaluation answers, by the names that Google's program writes."""
 
+_LARGEST_EXPONENT = 700
+
 
 def model_of(config: BertConfig, options: TrainingOptions) -> PretrainingModel:
     """Returns the model that a run's settings ask for."""
@@ -45,6 +48,26 @@ def model_of(config: BertConfig, options: TrainingOptions) -> PretrainingModel:
     )
 
 
+def checkpoint_to_evaluate(output_dir: Path, init_checkpoint: str | None) -> tuple[str, int]:
+    """Returns the prefix of the checkpoint to evaluate, and the step to report.
+
+    Args:
+      output_dir: the run's folder.
+      init_checkpoint: prefix of the one to evaluate; the latest of `output_dir` if None.
+
+    Raises:
+      UserError: there is none.
+    """
+    latest = checkpoint.latest_checkpoint(output_dir)
+    prefix = init_checkpoint or latest
+    if prefix is None:
+        raise UserError(
+            f"{output_dir} holds no checkpoint to evaluate; add --do_train or --init_checkpoint"
+        )
+    # Weights in place of a run have made no step of it; Google's program says 0 as well.
+    return prefix, checkpoint.checkpoint_step(prefix) if latest else 0
+
+
 def evaluate(
     *,
     config: BertConfig,
@@ -53,40 +76,72 @@ def evaluate(
     output_dir: Path,
     init_checkpoint: str | None = None,
 ) -> dict[str, Any]:
-    """Evaluates the latest checkpoint of `output_dir`, or `init_checkpoint` if there is none.
+    """Evaluates on one set of examples; otherwise as `evaluate_sets`."""
+    results = evaluate_sets(
+        config=config, options=options, sets={"": data}, output_dir=output_dir,
+        init_checkpoint=init_checkpoint,
+    )  # fmt: skip
+    return results[""]
+
+
+def evaluate_sets(
+    *,
+    config: BertConfig,
+    options: TrainingOptions,
+    sets: Mapping[str, PretrainingData],
+    output_dir: Path,
+    init_checkpoint: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Evaluates `init_checkpoint`, or the latest checkpoint of `output_dir`.
 
     Args:
       config: the model.
       options: `eval_batch_size`, `max_eval_steps`, activation, precision and what concerns speed
         are read.
-      data: the examples; read in order, again from the first after the last.
+      sets: the examples by name; read in order, again from the first after the last.
       output_dir: the run's folder.
       init_checkpoint: a prefix.
 
     Returns:
-      The values of `RESULTS` by name, as NumPy scalars.
+      For each set the values of `RESULTS` by name, as NumPy scalars.
 
     Raises:
       UserError: there is no checkpoint, or it does not fit the config.
     """
+    prefix, step = checkpoint_to_evaluate(output_dir, init_checkpoint)
     state = TrainingState(config, random_seed=options.random_seed, slots=False)
-    latest = checkpoint.latest_checkpoint(output_dir)
-    prefix = latest or init_checkpoint
-    if prefix is None:
-        raise UserError(
-            f"{output_dir} holds no checkpoint to evaluate; add --do_train or --init_checkpoint"
-        )
-    _log.info(
-        "Evaluating %s: %d batches of %d", prefix, options.max_eval_steps, options.eval_batch_size
-    )
     state.initialize_from(prefix)
-    # The step of a checkpoint that only lends its weights is another run's.
-    step = checkpoint.checkpoint_step(prefix) if latest else 0
-    step_function = EvaluationStep(
-        model_of(config, options), state.variables, jit_compile=options.jit_compile,
-        shapes=shapes_of(options, data, options.eval_batch_size),
-    )  # fmt: skip
-    return {"global_step": np.int64(step), **means(step_function, data, options)}
+    evaluate_on = evaluator(model_of(config, options), state, sets, options)
+    results = {}
+    for name, data in sets.items():
+        read = options.max_eval_steps * options.eval_batch_size
+        _log.info(
+            "Evaluating %s (step %s)%s: %s of %s examples, in %d batches of %d%s",
+            prefix, f"{step:,}", f" on {name}" if name else "", f"{min(read, data.records):,}",
+            f"{data.records:,}", options.max_eval_steps, options.eval_batch_size,
+            f"; they are read {read / data.records:.1f} times" if read > data.records else "",
+        )  # fmt: skip
+        results[name] = {"global_step": np.int64(step), **evaluate_on(name)}
+    return results
+
+
+def evaluator(
+    model: PretrainingModel,
+    state: TrainingState,
+    sets: Mapping[str, PretrainingData],
+    options: TrainingOptions,
+) -> Callable[[str], dict[str, Any]]:
+    """Returns what evaluates the state's weights, as they are then, on the set of a name."""
+    steps = {
+        name: EvaluationStep(
+            model,
+            state.variables,
+            jit_compile=options.jit_compile,
+            shapes=shapes_of(options, data, options.eval_batch_size),
+        )
+        for name, data in sets.items()
+    }
+    return lambda name: means(steps[name], sets[name], options)
 
 
 def means(step: EvaluationStep, data: PretrainingData, options: TrainingOptions) -> dict[str, Any]:
@@ -111,6 +166,11 @@ def means(step: EvaluationStep, data: PretrainingData, options: TrainingOptions)
         "next_sentence_accuracy": sums["next_sentence_correct"] / sums["examples"],
         "next_sentence_loss": sums["next_sentence_loss"] / sums["examples"],
     }
+
+
+def perplexity(loss: float) -> float:
+    """Returns the perplexity of a mean cross-entropy; infinity where a float cannot hold it."""
+    return math.inf if loss > _LARGEST_EXPONENT else math.exp(loss)
 
 
 class EvaluationStep:

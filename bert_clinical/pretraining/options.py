@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from bert_clinical.nn.config import BertConfig
-from data_prep.common import atomic_files
-from data_prep.common.errors import UserError
 from data_prep.common.settings_flags import setting
 
-FLAGS_FILE = "training_flags.json"
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 GELU_FORMS = ("tanh", "erf")
+SCHEDULES = ("linear", "constant", "one_minus_sqrt")
 
 
 @dataclass(frozen=True)
@@ -37,6 +30,15 @@ class TrainingOptions:
     num_train_steps: int = setting(100000, "Updates in the whole run.", minimum=1)
     num_warmup_steps: int = setting(
         10000, "Updates during which the learning rate rises.", minimum=0
+    )
+    learning_rate_schedule: str = setting(
+        "linear",
+        "After warm-up: linear decay from step 0 to the last, as Google's; constant; or "
+        "one_minus_sqrt, which holds the rate and decays in the last --decay_steps.",
+        choices=SCHEDULES,
+    )
+    decay_steps: int = setting(
+        0, "Updates at the end in which one_minus_sqrt decays to 0.", minimum=0
     )
     save_checkpoints_steps: int = setting(1000, "Updates between two checkpoints.", minimum=1)
     iterations_per_loop: int = setting(
@@ -77,104 +79,15 @@ class TrainingOptions:
     eval_every: int = setting(
         0, "Updates between evaluations on --eval_input_file; 0 for none.", minimum=0
     )
+    stop_after_no_gain: int = setting(
+        0,
+        "End when so many evaluations in a row have brought no lower masked LM loss on held-out "
+        "data; 0 for never.",
+        minimum=0,
+    )
     eval_batch_size: int = setting(8, "Examples of an evaluation's batch.", minimum=1)
     max_eval_steps: int = setting(100, "Batches of an evaluation.", minimum=1)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings by name."""
         return asdict(self)
-
-
-_DECISIVE = (
-    "max_seq_length",
-    "max_predictions_per_seq",
-    "train_batch_size",
-    "learning_rate",
-    "num_train_steps",
-    "num_warmup_steps",
-    "random_seed",
-    "gelu",
-    "precision",
-    "gradient_accumulation_steps",
-    "jit_compile",
-    "skip_padding",
-)
-"""What changes the weights that come out; the rest may change between two starts."""
-
-
-def decisive_settings(
-    options: TrainingOptions, config: BertConfig, input_files: Sequence[str]
-) -> dict[str, Any]:
-    """Returns what two starts of one run must have in common.
-
-    Files count by name and size, so that a folder can be moved; the model's shape and rates count
-    as one value.
-    """
-    data = "\n".join(f"{Path(path).name} {Path(path).stat().st_size}" for path in input_files)
-    values = options.to_dict()
-    return {
-        **{name: values[name] for name in _DECISIVE},
-        "bert_config_file": fingerprint(config.to_json_string()),
-        "input_file": f"{len(input_files)} file(s), {fingerprint(data)}",
-    }
-
-
-def read_settings(output_dir: Path) -> dict[str, Any] | None:
-    """Returns the settings of the run in a folder, None if it left none.
-
-    Raises:
-      UserError: the file is not JSON.
-    """
-    path = output_dir / FLAGS_FILE
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: is not a JSON object; remove it, or choose another --output_dir")
-    return value
-
-
-def write_settings(output_dir: Path, settings: dict[str, Any]) -> None:
-    """Keeps the settings of a run in its folder for `require_same_settings`."""
-    atomic_files.write_json(output_dir / FLAGS_FILE, settings)
-
-
-def require_same_settings(output_dir: Path, settings: dict[str, Any]) -> None:
-    """Checks that a run goes on with what it began with.
-
-    Raises:
-      UserError: something differs that changes the weights; names each flag with both values.
-    """
-    before = read_settings(output_dir)
-    differences = [
-        f"--{name} was {before[name]}, now {value}"
-        for name, value in settings.items()
-        if before is not None and name in before and before[name] != value
-    ]
-    if differences:
-        raise UserError(
-            f"{output_dir} holds a run with other flags: {'; '.join(differences)}; give the former "
-            "ones, choose another --output_dir, or add --allow_flag_changes to go on with the new"
-        )
-
-
-def require_same_gelu(output_dir: Path, gelu: str) -> None:
-    """Checks that a run's weights are evaluated with the activation they were trained with.
-
-    Raises:
-      UserError: they were trained with the other form of GELU.
-    """
-    before = (read_settings(output_dir) or {}).get("gelu", gelu)
-    if before != gelu:
-        raise UserError(
-            f"{output_dir} holds a run with --gelu={before}, and this one has --gelu={gelu}; give "
-            f"--gelu={before}, or add --allow_flag_changes"
-        )
-
-
-def fingerprint(text: str) -> str:
-    """Returns a short digest that tells a text from others in a message."""
-    return "sha256 " + hashlib.sha256(text.encode()).hexdigest()[:12]

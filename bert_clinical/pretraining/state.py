@@ -85,6 +85,7 @@ class TrainingState:
         """
         everything = {**self.variables, **self.slots}
         wanted = {name: tuple(value.shape) for name, value in everything.items()}
+        require_checkpoint_of_run(prefix)
         match = match_variables(wanted, prefix, optional_groups=())
         self._assign(prefix, match.found)
         scale = self.loss_scale.variables()
@@ -108,15 +109,8 @@ class TrainingState:
         norm = tf.linalg.global_norm([value.read_value() for value in self.variables.values()])
         return bool(tf.math.is_finite(norm))
 
-    def save(self, folder: str | os.PathLike[str], keep: int) -> str:
-        """Writes `model.ckpt-<step>`, makes it the latest, and removes what is too old.
-
-        Args:
-          folder: the run's.
-          keep: how many checkpoints may stay; 0 for all.
-
-        Returns:
-          The checkpoint's prefix.
+    def save(self, folder: str | os.PathLike[str]) -> str:
+        """Writes `model.ckpt-<step>`, which `keep_newest` makes the latest; returns its prefix.
 
         Raises:
           UserError: it cannot be written; the older ones stay.
@@ -131,20 +125,50 @@ class TrainingState:
                 checkpoint.GLOBAL_STEP: np.int64(self.step),
             },
         )
-        prefixes = _checkpoints(folder)
-        kept = prefixes[-keep:] if keep else prefixes
-        if prefix not in kept:
-            kept = [*kept[1:], prefix]
-        checkpoint.update_checkpoint_state(folder, prefix, kept)
-        for old in prefixes:
-            if old not in kept:
-                _remove(old)
         return prefix
+
+
+def keep_newest(
+    folder: str | os.PathLike[str], latest: str, keep: int, *, best_step: int = 0
+) -> None:
+    """Makes a checkpoint the latest, and removes what is too old.
+
+    Args:
+      folder: the run's.
+      latest: the prefix of a checkpoint that was written.
+      keep: how many checkpoints may stay, the newest; 0 for all.
+      best_step: the step of one that stays however old it is; 0 for none.
+    """
+    prefixes = _checkpoints(folder)
+    kept = prefixes[-keep:] if keep else prefixes
+    if latest not in kept:
+        kept = [*kept[1:], latest]
+    best = checkpoint_prefix(folder, best_step)
+    if best in prefixes and best not in kept:
+        kept = [best, *kept]
+    checkpoint.update_checkpoint_state(folder, latest, kept)
+    for old in prefixes:
+        if old not in kept:
+            _remove(old)
 
 
 def checkpoint_prefix(folder: str | os.PathLike[str], step: int) -> str:
     """Returns the prefix of a run's checkpoint of a step."""
     return str(Path(folder) / f"{_NAME}{step}")
+
+
+def require_checkpoint_of_run(prefix: str) -> None:
+    """Checks that a checkpoint is one to go on from, and not just a model's weights.
+
+    Raises:
+      UserError: it holds no slots of the optimizer.
+    """
+    if not any(name.endswith(optimization.SLOTS) for name in checkpoint.tensor_shapes(prefix)):
+        folder, name = Path(prefix).parent, Path(prefix).name
+        raise UserError(
+            f"--output_dir: {folder} holds a model ({name}) and no run to go on with; to train on "
+            f"from that model give --init_checkpoint={prefix} and another --output_dir"
+        )
 
 
 def checkpoint_fingerprint(prefix: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,31 +30,14 @@ METRICS = (
 _PARTS_PER_STEP, _SITES_PER_PART = 1 << 12, 1 << 12
 
 
-@dataclass(frozen=True)
-class StepSettings:
-    """What the update of one step depends on, besides weights and data.
-
-    Attributes:
-      learning_rate: where the schedule begins.
-      num_train_steps: where it ends at 0.
-      num_warmup_steps: how long it rises.
-      random_seed: of the dropout masks.
-      gradient_accumulation_steps: parts into which a batch is divided.
-    """
-
-    learning_rate: float
-    num_train_steps: int
-    num_warmup_steps: int
-    random_seed: int
-    gradient_accumulation_steps: int = 1
-
-
 class TrainingStep:
     """Steps of training as one compiled call.
 
     Args:
       model: encoder and heads.
-      settings: schedule, seed and division of the batch.
+      schedule: the learning rate.
+      random_seed: of the dropout masks.
+      gradient_accumulation_steps: parts into which a batch is divided.
       variables: the weights, float32 by name.
       slots: the optimizer's, as of `optimization.create_slots`.
       loss_scale: how losses are scaled and what happens when gradients overflow.
@@ -68,8 +50,10 @@ class TrainingStep:
     def __init__(
         self,
         model: PretrainingModel,
-        settings: StepSettings,
+        schedule: optimization.Schedule,
         *,
+        random_seed: int,
+        gradient_accumulation_steps: int = 1,
         variables: Mapping[str, tf.Variable],
         slots: Mapping[str, tf.Variable],
         loss_scale: LossScale,
@@ -80,7 +64,9 @@ class TrainingStep:
         self._strategy = strategy
         self._shapes = shapes
         self._model = model
-        self._settings = settings
+        self._schedule = schedule
+        self._random_seed = random_seed
+        self._parts = gradient_accumulation_steps
         self._variables = variables
         self._slots = slots
         self._loss_scale = loss_scale
@@ -154,13 +140,7 @@ class TrainingStep:
             own_norm = self._strategy.experimental_local_results(norm)[0]
             scale = self._loss_scale.value.read_value()
         sums, heard = PretrainingSums.unstacked(stacked[:-2]), stacked[-2:]
-        settings = self._settings
-        rate = optimization.learning_rate_at(
-            step,
-            learning_rate=settings.learning_rate,
-            num_train_steps=settings.num_train_steps,
-            num_warmup_steps=settings.num_warmup_steps,
-        )
+        rate = self._schedule.rate_at(step)
         lm_denominator = masked_lm_denominator(batch["masked_lm_weights"])
         loss = total_loss(sums, lm_denominator, sums.examples)
         finite = tf.math.is_finite(own_norm) & tf.math.is_finite(loss)
@@ -202,7 +182,7 @@ class TrainingStep:
 
         With several devices this runs on each of them, on its share, and adds up the shares.
         """
-        parts = self._settings.gradient_accumulation_steps
+        parts = self._parts
         replica: tf.Tensor | int = 0
         replicas = 1
         if self._strategy is not None:
@@ -229,7 +209,7 @@ class TrainingStep:
                 own,
                 lm_denominator=lm_denominator,
                 batch_size=batch_size,
-                dropout_seed=tf.stack([tf.constant(self._settings.random_seed, tf.int64), place]),
+                dropout_seed=tf.stack([tf.constant(self._random_seed, tf.int64), place]),
                 loss_scale=scale,
             )
             # Devices may take different branches here: nothing in them may wait for another one.

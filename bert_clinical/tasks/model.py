@@ -6,7 +6,6 @@ Dimensions: B batch, S sequence, H hidden, L labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,23 +29,6 @@ _WORD_EMBEDDINGS = "bert/embeddings/word_embeddings"
 _SITES_PER_STEP = 1 << 12
 
 Batch = Mapping[str, tf.Tensor]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What an update depends on besides weights and data.
-
-    Attributes:
-      learning_rate: where the schedule begins.
-      num_train_steps: where it ends at 0.
-      num_warmup_steps: how long it rises.
-      random_seed: of the dropout masks.
-    """
-
-    learning_rate: float
-    num_train_steps: int
-    num_warmup_steps: int
-    random_seed: int
 
 
 class TaskModel:
@@ -171,12 +153,16 @@ class TaskTraining:
 
     Args:
       model: its variables are changed.
-      schedule: learning rate and seed.
+      schedule: the learning rate.
+      random_seed: of the dropout masks.
     """
 
-    def __init__(self, model: TaskModel, schedule: Schedule) -> None:
+    def __init__(
+        self, model: TaskModel, schedule: optimization.Schedule, *, random_seed: int
+    ) -> None:
         self._model = model
         self._schedule = schedule
+        self._random_seed = random_seed
         self._slots = optimization.create_slots(model.variables)
         self._step = tf.function(
             self._update,
@@ -190,7 +176,7 @@ class TaskTraining:
 
     def _update(self, batch: Batch, step: tf.Tensor) -> tf.Tensor:
         variables = self._model.variables
-        seed = tf.stack([tf.constant(self._schedule.random_seed, tf.int64), step * _SITES_PER_STEP])
+        seed = tf.stack([tf.constant(self._random_seed, tf.int64), step * _SITES_PER_STEP])
         weights = {name: tf.identity(value) for name, value in variables.items()}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
@@ -200,12 +186,7 @@ class TaskTraining:
         rows = gradients[_WORD_EMBEDDINGS]
         norm = optimization.global_norm({**gradients, _WORD_EMBEDDINGS: rows.values})
         clipping = optimization.clip_scale(norm)
-        rate = optimization.learning_rate_at(
-            step,
-            learning_rate=self._schedule.learning_rate,
-            num_train_steps=self._schedule.num_train_steps,
-            num_warmup_steps=self._schedule.num_warmup_steps,
-        )
+        rate = self._schedule.rate_at(step)
         for name, variable in variables.items():
             first, second = (self._slots[f"{name}/{slot}"] for slot in optimization.SLOTS)
             gradient = tf.convert_to_tensor(gradients[name])

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bert_clinical.nn.tensorflow import tf
+from bert_clinical.optimization import Schedule
 from bert_clinical.tasks.data import NO_LABEL, Encoded, batch_of, training_order
-from bert_clinical.tasks.model import Schedule, TaskModel, TaskTraining
+from bert_clinical.tasks.model import TaskModel, TaskTraining
 from bert_clinical.tasks.options import FineTuningOptions
 from data_prep.common.errors import UserError
 from data_prep.common.progress import Progress
@@ -97,8 +98,8 @@ def fine_tune(
             learning_rate=options.learning_rate,
             num_train_steps=steps,
             num_warmup_steps=int(steps * options.warmup_proportion),
-            random_seed=options.random_seed,
         ),
+        random_seed=options.random_seed,
     )
     _log.info(
         "Training: %d examples, batch size %d, %d updates.",

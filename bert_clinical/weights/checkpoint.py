@@ -28,6 +28,7 @@ GLOBAL_STEP = "global_step"
 STATE_FILE = "checkpoint"
 
 _EXPECTED = "expected a prefix, an .index file or a folder with a checkpoint"
+_TRANSFORMERS_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _DATA_FILE = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
 _STEP_IN_NAME = re.compile(r"-(\d+)$")
 
@@ -49,6 +50,7 @@ def resolve_checkpoint(path: str | os.PathLike[str]) -> str:
         latest = latest_checkpoint(text)
         if latest is not None:
             return latest
+        _refuse_transformers_folder(Path(text), text)
         incomplete = len(_prefixes(Path(text)))
         found = f"{incomplete} incomplete checkpoint(s)" if incomplete else "no .index file"
         raise UserError(f"{text}: the folder holds {found}; {_EXPECTED}")
@@ -56,11 +58,29 @@ def resolve_checkpoint(path: str | os.PathLike[str]) -> str:
     for suffix in (".index", ".meta"):
         prefix = prefix.removesuffix(suffix)
     if not _is_file(f"{prefix}.index"):
+        _refuse_transformers_folder(Path(text).parent, text)
         if _is_file(text):
             raise UserError(f"{text}: this file is no checkpoint; {_EXPECTED}")
         raise UserError(f"{text}: found no {Path(prefix).name}.index there; {_EXPECTED}")
     _data_files(prefix)
     return prefix
+
+
+def _refuse_transformers_folder(folder: Path, path: str) -> None:
+    """Raises `UserError` if a path without a checkpoint is, or lies in, a transformers folder.
+
+    Args:
+      folder: to look at.
+      path: as the user gave it, a folder or a name in one.
+    """
+    if not (folder / "config.json").is_file():
+        return
+    weights = [name for pattern in _TRANSFORMERS_WEIGHTS for name in folder.glob(pattern)]
+    if weights and (folder == Path(path) or Path(path) in weights):
+        raise UserError(
+            f"{path}: this is a model of transformers and no checkpoint; make one of it: python -m "
+            f"bert_clinical.convert_from_transformers --transformers_dir={folder} --output_dir=NEW"
+        )
 
 
 def latest_checkpoint(folder: str | os.PathLike[str]) -> str | None:

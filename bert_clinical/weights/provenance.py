@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bert_clinical.weights.checkpoint import resolve_checkpoint
 from data_prep.canaries import record as canary_record
 from data_prep.common.atomic_files import sha256_of_file
 from data_prep.common.errors import UserError
@@ -15,6 +16,7 @@ from data_prep.common.json_files import read_json_object
 from data_prep.common.output_folder import RECORD_FILE
 
 RUN_FILE = "pretraining_run.json"
+BEST_FILE = "best_checkpoint.json"
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -25,6 +27,24 @@ def read_run(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_FILE
     return read_json_object(path) if path.is_file() else {}
+
+
+def best_checkpoint(folder: Path) -> str:
+    """Returns the prefix of the checkpoint of a run that was the best on held-out data.
+
+    Raises:
+      UserError: the folder records none, or it is gone.
+    """
+    path = folder / BEST_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: holds no {BEST_FILE}; run_pretraining keeps the best checkpoint with "
+            "--eval_every and --eval_input_file; leave out --best for the latest"
+        )
+    name = read_json_object(path).get("checkpoint")
+    if not isinstance(name, str) or Path(name).name != name:
+        raise UserError(f"{path}: names no checkpoint of this folder; copy it again")
+    return resolve_checkpoint(folder / name)
 
 
 def data_sidecars(run: Mapping[str, Any], *, training_only: bool = False) -> list[dict[str, Any]]:

@@ -242,6 +242,14 @@ def _set_up_output() -> None:
         logging.getLogger(package).setLevel(logging.INFO)
 
 
+def show_times() -> None:
+    """Puts the time in front of the lines of the log, where no terminal shows them."""
+    formatter = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler) and not handler.stream.isatty():
+            handler.setFormatter(formatter)
+
+
 def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated(number)
 

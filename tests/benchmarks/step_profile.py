@@ -3,7 +3,8 @@
     python -m tests.benchmarks.step_profile [--size base] [--steps 3] [--rows 20] [--examples FILE]
         [--program "ours, padded"]
 
-Sums the time that each kind of operation kept a thread busy, as TensorFlow's profiler recorded it.
+Sums the time that each kind of operation kept a thread busy, as TensorFlow's profiler recorded it,
+and counts the operations of the products of matrices as they are made.
 """
 
 from __future__ import annotations
@@ -11,10 +12,61 @@ from __future__ import annotations
 import argparse
 import collections
 import itertools
+import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from tests.benchmarks.training_step import PROGRAMS, SIZES, WARM_UP, batches_of, random_batch
+import numpy as np
+
+from tests.benchmarks.training_step import (
+    PROGRAMS,
+    SIZES,
+    VOCAB,
+    WARM_UP,
+    Size,
+    batches_of,
+    random_batch,
+)
+
+
+def flops_of_step(size: Size, program: str = "ours") -> tuple[float, float]:
+    """Returns the operations of a step's products as TensorFlow makes them, and as we count them.
+
+    The step is made operation by operation, so that every product shows the shapes it really has.
+    """
+    from tensorflow.python.framework import op_callbacks
+
+    from bert_clinical.nn.config import BertConfig
+    from bert_clinical.nn.tensorflow import tf
+    from bert_clinical.pretraining.flops import training_flops
+
+    batch = random_batch(size)
+    made = 0.0
+
+    def count(kind: str, inputs: Any, attributes: Any, outputs: Any, *_: Any) -> None:
+        nonlocal made
+        # A lookup that is made as a product, of rows with a single one, is left out.
+        if kind in ("MatMul", "BatchMatMulV2") and not np.isin(inputs[0], (0, 1)).all():
+            named = dict(zip(attributes[::2], attributes[1::2], strict=True))
+            transposed = named.get("transpose_a", named.get("adj_x", False))
+            inner = inputs[0].shape[-2 if transposed else -1]
+            made += 2.0 * inner * math.prod(outputs[0].shape)
+
+    tf.config.run_functions_eagerly(True)
+    step = PROGRAMS[program](size, itertools.repeat(batch))
+    op_callbacks.add_op_callback(count)
+    try:
+        step()
+    finally:
+        op_callbacks.clear_op_callbacks()
+        tf.config.run_functions_eagerly(False)
+    config = BertConfig(
+        VOCAB, hidden_size=size.hidden, num_hidden_layers=size.layers,
+        num_attention_heads=size.hidden // 64, intermediate_size=4 * size.hidden, type_vocab_size=2,
+    )  # fmt: skip
+    predictions = batch["masked_lm_positions"].shape[-1]
+    return made, float(training_flops(config, batch["input_mask"], predictions))
 
 
 def main() -> None:
@@ -55,6 +107,8 @@ def main() -> None:
                         busy[kind] += event.duration_ps
     total = sum(busy.values())
     print(f"{size}: {total / 1e12 / values.steps:.3f} thread seconds a step")
+    counted, expected = flops_of_step(size)
+    print(f"products: {counted / 1e9:.1f} GFLOP a step, {expected / 1e9:.1f} as counted")
     for kind, duration in busy.most_common(values.rows):
         print(f"{kind:40} {duration / 1e12 / values.steps:8.3f} s {duration / total:7.1%}")
 

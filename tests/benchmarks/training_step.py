@@ -178,7 +178,7 @@ def ours(
     from bert_clinical.nn.tensorflow import tf
     from bert_clinical.pretraining.model import PretrainingModel
     from bert_clinical.pretraining.shapes import choose_shapes
-    from bert_clinical.pretraining.step import StepSettings, TrainingStep
+    from bert_clinical.pretraining.step import TrainingStep
 
     config = BertConfig(
         VOCAB, hidden_size=size.hidden, num_hidden_layers=size.layers,
@@ -192,7 +192,8 @@ def ours(
         shapes = choose_shapes(masks.sum(axis=1), size.batch, masks.shape[1])
     training_step = TrainingStep(
         PretrainingModel(config, gelu=gelu),
-        StepSettings(learning_rate=5e-5, num_train_steps=100000, num_warmup_steps=0, random_seed=1),
+        optimization.Schedule(5e-5, num_train_steps=100000, num_warmup_steps=0),
+        random_seed=1,
         variables=variables,
         slots=optimization.create_slots(variables),
         loss_scale=LossScale(dynamic=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,33 @@ CONFIG = BertConfig(vocab_size=1000, type_vocab_size=2)
 def made_with(do_lower_case: bool, digest: str = "a") -> dict[str, Any]:
     flags = {"do_lower_case": do_lower_case, "max_seq_length": 128, "max_predictions_per_seq": 20}
     return {"flags": flags, "vocabulary": {"entries": 1000, "sha256": digest}}
+
+
+def model_of(vocab_size: int) -> BertConfig:
+    return BertConfig(vocab_size=vocab_size, type_vocab_size=2)
+
+
+@pytest.mark.parametrize(
+    ("entries", "vocab_size", "fitting"),
+    [
+        (28996, 28996, True),
+        (28996, 29056, True),
+        (28996, 30522, False),
+        (30522, 28996, False),
+        (28996, 28997, False),
+        (None, 30522, True),
+        ("many", 30522, True),
+    ],
+)
+def test_the_vocabularies_size(
+    tmp_path: Path, entries: Any, vocab_size: int, fitting: bool
+) -> None:
+    """Also for the data that padded embeddings are trained on."""
+    path = str(tmp_path / "a.tfrecord")
+    write_sidecar(path, {"vocabulary": {"entries": entries}})
+    raised = nullcontext() if fitting else pytest.raises(UserError, match=f"of {entries:,} entries")
+    with raised:
+        require_fitting_sidecars([path], TrainingOptions(), model_of(vocab_size), "config")
 
 
 def check(folder: Path, *sidecars: dict[str, Any], init_checkpoint: Path | None = None) -> int:

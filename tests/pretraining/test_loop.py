@@ -14,11 +14,13 @@ import pytest
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.precision import LossScale
 from bert_clinical.nn.tensorflow import tf
-from bert_clinical.pretraining import evaluation
+from bert_clinical.pretraining import evaluation, run
 from bert_clinical.pretraining import loop as training
 from bert_clinical.pretraining.batches import PretrainingData
 from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.pretraining.run import require_same_run
 from bert_clinical.weights import checkpoint
+from bert_clinical.weights.provenance import best_checkpoint
 from data_prep.common.errors import UserError
 from tests.golden_data import golden
 
@@ -300,7 +302,7 @@ def test_held_out_values_and_files_of_a_run(tmp_path: Path) -> None:
     result = train(
         tmp_path,
         changed(eval_every=5, log_every=4),
-        held_out=load("cased_128.tfrecord", tmp_path / "held_out"),
+        held_out={"": load("cased_128.tfrecord", tmp_path / "held_out")},
     )
     records = [
         json.loads(line) for line in (tmp_path / "training_log.jsonl").read_text().splitlines()
@@ -319,6 +321,176 @@ def test_held_out_values_and_files_of_a_run(tmp_path: Path) -> None:
         event = tf.compat.v1.Event.FromString(record.numpy())
         tags |= {(value.tag, event.step) for value in event.summary.value}
     assert {("training/loss", 8), ("held_out/masked_lm_accuracy", 10)} <= tags
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "training_log.jsonl").read_text().splitlines()]
+
+
+def checkpoints(folder: Path) -> list[int]:
+    return sorted(int(path.stem.rpartition("-")[2]) for path in folder.glob("*.index"))
+
+
+class Losses:
+    """Held-out losses as a test sets them, by step, in place of an evaluation."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, losses: dict[int, float]) -> None:
+        self.asked: list[int] = []
+        real = training.Run.evaluate
+
+        def evaluate(run: training.Run, _: Any) -> bool:
+            step = run.state.step
+            self.asked.append(step)
+            values = dict.fromkeys(evaluation.RESULTS[1:], 0.5)
+            return real(run, lambda name: {**values, "masked_lm_loss": losses[step]})
+
+        monkeypatch.setattr(training.Run, "evaluate", evaluate)
+
+
+HELD_OUT = {2: 5.0, 4: 4.0, 6: 4.5, 8: 4.2, 10: 4.1, 12: 4.0}
+
+
+def test_the_best_checkpoint_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Losses(monkeypatch, HELD_OUT)
+    data = {"": load("cased_128.tfrecord", tmp_path / "held_out")}
+    options = changed(eval_every=2, save_checkpoints_steps=5, keep_checkpoint_max=1)
+    train(tmp_path / "run", options, held_out=data)
+    assert checkpoints(tmp_path / "run") == [4, 12]
+    best = json.loads((tmp_path / "run" / "best_checkpoint.json").read_text())
+    assert best == {"checkpoint": "model.ckpt-4", "step": 4, "masked_lm_loss": 4.0}
+    record = json.loads((tmp_path / "run" / "pretraining_run.json").read_text())
+    assert (record["best"], record["steps"]) == (best, 12)
+    assert best_checkpoint(tmp_path / "run") == str(tmp_path / "run" / "model.ckpt-4")
+
+
+def test_a_run_without_gain_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    losses = Losses(monkeypatch, HELD_OUT)
+    data = {"": load("cased_128.tfrecord", tmp_path / "held_out")}
+    options = changed(eval_every=2, keep_checkpoint_max=1, stop_after_no_gain=3)
+    assert train(tmp_path / "run", options, held_out=data).step == 10
+    assert checkpoints(tmp_path / "run") == [4, 10]
+    assert json.loads((tmp_path / "run" / "pretraining_run.json").read_text())[
+        "stopped_without_gain"
+    ]
+    with caplog.at_level("INFO"):
+        assert train(tmp_path / "run", options, held_out=data).step == 10
+    assert "--stop_after_no_gain=3 ends the run there" in caplog.text
+    # A start that may wait longer goes on, and counts on.
+    more = dataclasses.replace(options, stop_after_no_gain=4)
+    assert train(tmp_path / "run", more, held_out=data).step == 12
+    assert losses.asked == [2, 4, 6, 8, 10, 12]
+
+
+def test_an_interrupted_run_finds_the_same_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was killed between the best checkpoint and the file that names it."""
+    Losses(monkeypatch, HELD_OUT)
+    data = {"": load("cased_128.tfrecord", tmp_path / "held_out")}
+    options = changed(eval_every=2, save_checkpoints_steps=2, keep_checkpoint_max=2)
+
+    class Killed(BaseException):
+        pass
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        write = training.Run._write_best
+
+        def killed(run: training.Run) -> None:
+            if run.state.step == 4:
+                raise Killed
+            write(run)
+
+        patch.setattr(training.Run, "_write_best", killed)
+        with pytest.raises(Killed):
+            train(folder, options, held_out=data)
+    assert json.loads((folder / "best_checkpoint.json").read_text())["step"] == 2
+    train(folder, options, held_out=data)
+    assert json.loads((folder / "best_checkpoint.json").read_text())["step"] == 4
+    assert checkpoints(folder) == [4, 10, 12]
+
+
+def test_several_held_out_sets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sets = {
+        name: load(file, tmp_path / name)
+        for name, file in (("all", "cased_128.tfrecord"), ("radiology", "wwm_128.tfrecord"))
+    }
+    with caplog.at_level("INFO"):
+        train(tmp_path / "run", changed(eval_every=6), held_out=sets)
+    lines = [line for line in log_of(tmp_path / "run") if line["kind"] == "held_out"]
+    assert [(line["step"], line["set"]) for line in lines] == [
+        (6, "all"), (6, "radiology"), (12, "all"), (12, "radiology"),
+    ]  # fmt: skip
+    for line in lines:
+        assert line["masked_lm_perplexity"] == pytest.approx(np.exp(line["masked_lm_loss"]))
+    assert lines[0]["loss"] != lines[1]["loss"]
+    assert "step 6, held out (radiology): loss" in caplog.text
+    assert "perplexity" in caplog.text
+    best = json.loads((tmp_path / "run" / "best_checkpoint.json").read_text())
+    assert best["set"] == "all"
+    record = json.loads((tmp_path / "run" / "pretraining_run.json").read_text())
+    assert set(record["held_out_sets"]) == {"all", "radiology"}
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    tags = {
+        value.tag
+        for event in tf.data.TFRecordDataset(str(events))
+        for value in tf.compat.v1.Event.FromString(event.numpy()).summary.value
+    }
+    assert {"held_out/radiology/masked_lm_perplexity", "training/masked_lm_perplexity"} <= tags
+
+
+def test_the_record_is_there_before_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while the last checkpoint is written, and right after it."""
+
+    class Killed(BaseException):
+        pass
+
+    for name, when in (("in", "save"), ("after", "keep_newest")):
+        folder = tmp_path / name
+        with monkeypatch.context() as patch:
+
+            def killed(*_: Any, **__: Any) -> None:
+                raise Killed
+
+            owner: Any = training.TrainingState if when == "save" else run
+            patch.setattr(owner, when, killed)
+            with pytest.raises(Killed):
+                train(folder, changed(num_train_steps=3))
+        train(folder, changed(num_train_steps=3))
+        record = json.loads((folder / "pretraining_run.json").read_text())
+        assert (record["steps"], record["checkpoint"]) == (3, "model.ckpt-3")
+        assert record["final"]["loss"] > 0
+        assert json.loads((folder / "training_flags.json").read_text())["num_train_steps"] == 3
+
+
+def test_a_finished_run_under_a_constant_rate_can_be_extended(tmp_path: Path) -> None:
+    """The longer run is the one that was never finished, with or without a decay at its end."""
+    constant = changed(learning_rate_schedule="constant", num_train_steps=6, log_every=1)
+    for name, changes in {
+        "longer": {"num_train_steps": 12},
+        "decaying": {
+            "num_train_steps": 12, "learning_rate_schedule": "one_minus_sqrt", "decay_steps": 4,
+        },
+    }.items():  # fmt: skip
+        final = dataclasses.replace(constant, **changes)
+        train(tmp_path / name, constant)
+        require_same_run(tmp_path / name, final, config(), [str(golden("cased_128.tfrecord"))])
+        train(tmp_path / name, final)
+        train(tmp_path / f"{name}_whole", final)
+        assert_identical(tmp_path / name, tmp_path / f"{name}_whole")
+        rates = [line["learning_rate"] for line in log_of(tmp_path / name)]
+        expected = [0, 1 / 3, 2 / 3, *[1] * 9]
+        if name == "decaying":
+            expected[9:] = [1 - (done / 4) ** 0.5 for done in (1, 2, 3)]
+        np.testing.assert_allclose(rates, 1e-3 * np.array(expected), rtol=1e-6)
+    linear = changed(num_train_steps=6)
+    train(tmp_path / "linear", linear)
+    with pytest.raises(UserError, match="--num_train_steps was 6, now 12"):
+        require_same_run(tmp_path / "linear", TINY, config(), [str(golden("cased_128.tfrecord"))])
 
 
 def test_a_finished_run_has_nothing_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,7 @@ from bert_clinical.nn.packing import EXACT, PackedShape
 from bert_clinical.nn.precision import LossScale
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.model import Batch, PretrainingModel
-from bert_clinical.pretraining.step import METRICS, StepSettings, TrainingStep
+from bert_clinical.pretraining.step import METRICS, TrainingStep
 from tests.pretraining.test_loop import (
     changed,
     config,
@@ -114,7 +114,9 @@ def one_step(batch: Batch, shapes: Sequence[PackedShape], parts: int, *, jit: bo
     variables = create_variables(config(), random_seed=1)
     step = TrainingStep(
         PretrainingModel(config()),
-        StepSettings(1e-3, 10, 0, random_seed=1, gradient_accumulation_steps=parts),
+        optimization.Schedule(1e-3, num_train_steps=10, num_warmup_steps=0),
+        random_seed=1,
+        gradient_accumulation_steps=parts,
         variables=variables, slots=optimization.create_slots(variables),
         loss_scale=LossScale(dynamic=False), jit_compile=jit, shapes=shapes,
     )  # fmt: skip

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from bert_clinical.weights import checkpoint
+from bert_clinical.weights.provenance import best_checkpoint
 from tests.golden_data import golden
 from tests.pretraining.training_workers import (
+    MODULE,
     assert_same_weights,
     finished,
     program_with,
@@ -195,6 +197,32 @@ TrainingState.save, training.means = slow_save, slow_evaluate
         assert_success(finished(worker))
     assert_same_weights(tmp_path, single)
     assert (tmp_path / "eval_results.txt").exists()
+
+
+def test_the_chief_says_what_is_best_and_when_to_end(tmp_path: Path) -> None:
+    """Only the chief evaluates; all save the best, and end where it ends."""
+    losses = """
+from bert_clinical.pretraining import loop as training
+means, losses = training.means, iter([5.0, 4.0, 4.5, 4.5])
+training.means = lambda *arguments: {**means(*arguments), "masked_lm_loss": next(losses)}
+"""
+    flags = {
+        "num_train_steps": 100, "eval_every": 5, "max_eval_steps": 2, "stop_after_no_gain": 2,
+        "eval_input_file": golden("cased_128.tfrecord"), "keep_checkpoint_max": 1,
+    }  # fmt: skip
+    workers = start_workers(tmp_path, code=program_with(losses), second={"code": MODULE}, **flags)
+    for worker in workers:
+        result = finished(worker)
+        assert_success(result)
+        assert "model.ckpt-20: the last 2 evaluations brought no lower" in result.stdout
+    kept = sorted(path.name for path in tmp_path.glob("*.index"))
+    assert kept == ["model.ckpt-10.index", "model.ckpt-20.index"]
+    assert best_checkpoint(tmp_path) == str(tmp_path / "model.ckpt-10")
+    for worker in start_workers(tmp_path, **flags):
+        result = finished(worker)
+        assert_success(result)
+        assert "--stop_after_no_gain=2 ends the run there" in result.stdout
+    assert sorted(path.name for path in tmp_path.glob("*.index")) == kept
 
 
 def test_a_full_disk_at_the_chief_is_told_to_all(tmp_path: Path) -> None:

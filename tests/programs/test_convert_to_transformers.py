@@ -118,6 +118,8 @@ def run_record(folder: Path, data: dict | None = None, **flags) -> Path:
         "data": data or {},
         "steps": 20,
         "final": {"loss": 1.25, "gradient_norm": 3.5},
+        "best": {"step": 20, "masked_lm_loss": 1.75},
+        "speed": {"examples_per_second": 31.24, "tokens_per_second": 3456.4, "mfu": 0.4123},
         "versions": {"tensorflow": "2.21.9"},
     }
     write(folder / "pretraining_run.json", json.dumps(record))
@@ -185,6 +187,10 @@ def test_the_card_tells_of_run_and_data_and_of_no_note(tmp_path, capsys):
         "| `learning_rate` | 5e-05 |",
         "| `train_batch_size` | 32 |",
         "| loss of the last step | 1.2500 |",
+        "| Best of the run on held-out data | `masked_lm_loss` 1.7500 |",
+        "| Examples a second | 31.2 |",
+        "| WordPieces a second, padding not counted | 3,456 |",
+        "| Share of the devices' peak (MFU) | 41.2% |",
         "| `loss` | 9.3117 |",
         "| Files | 3 |",
         "| Instances | 4,321 |",
@@ -209,6 +215,24 @@ def test_a_card_without_anything_known(tmp_path, capsys):
     assert_success(run_here(capsys, MODULE, **flags))
     card = (tmp_path / "out" / "README.md").read_text()
     assert "## Evaluation" not in card and "## Notes" not in card
+
+
+def test_the_best_checkpoint_of_a_run(tmp_path, capsys):
+    model = run_record(tmp_path / "model")
+    for suffix in (".index", DATA):
+        shutil.copy(model / f"model.ckpt-20{suffix}", model / f"model.ckpt-10{suffix}")
+    flags = flags_for(tmp_path, init_checkpoint=model, verify=False, best=True)
+    without = run_here(capsys, MODULE, **flags)
+    assert_one_line_error(without, 1, f"{model}: holds no best_checkpoint.json", "--eval_every")
+    for damaged in ("[]", "{", '{"checkpoint": 3}', '{"checkpoint": "../model.ckpt-20"}'):
+        write(model / "best_checkpoint.json", damaged)
+        result = run_here(capsys, MODULE, **flags)
+        assert_one_line_error(result, 1, "best_checkpoint.json")
+    write(model / "best_checkpoint.json", '{"checkpoint": "model.ckpt-10", "step": 10}')
+    assert_success(run_here(capsys, MODULE, **flags))
+    assert "`model.ckpt-10`" in (tmp_path / "out" / "README.md").read_text()
+    no_folder = {**flags, "init_checkpoint": model / "model.ckpt-20"}
+    assert_one_line_error(run_here(capsys, MODULE, **no_folder), 1, "--best", "is no folder")
 
 
 MISTAKES = {

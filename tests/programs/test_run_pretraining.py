@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,9 @@ import pytest
 
 from bert_clinical import run_pretraining
 from bert_clinical.nn.tensorflow import tf
+from bert_clinical.pretraining import log
 from bert_clinical.pretraining.errors import translated_errors
+from bert_clinical.pretraining.evaluation import RESULTS
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.tfrecords.schema import pretraining_features
 from bert_clinical.tfrecords.sidecars import write_sidecar
@@ -132,6 +135,12 @@ def file_as_output(folder: Path) -> dict[str, Any]:
     return {"output_dir": path}
 
 
+def transformers_folder(folder: Path, name: str = "") -> dict[str, Any]:
+    for file in ("config.json", "model.safetensors"):
+        (folder / file).touch()
+    return {"init_checkpoint": folder / name}
+
+
 MISTAKES: dict[str, tuple[Any, int, tuple[str, ...]]] = {
     "neither train nor eval": ({"do_train": None}, 2, ("--do_train", "--do_eval")),
     "no config": ({"bert_config_file": None}, 2, ("bert_config_file",)),
@@ -147,6 +156,24 @@ MISTAKES: dict[str, tuple[Any, int, tuple[str, ...]]] = {
     "learning rate 0": ({"learning_rate": 0}, 2, ("--learning_rate",)),
     "learning rate nan": ({"learning_rate": "nan"}, 2, ("--learning_rate",)),
     "eval_every alone": ({"eval_every": 5}, 2, ("--eval_input_file",)),
+    "decay of no schedule": ({"decay_steps": 2}, 2, ("--decay_steps", "one_minus_sqrt")),
+    "schedule without its decay": (
+        {"learning_rate_schedule": "one_minus_sqrt"}, 2, ("--decay_steps from 1 to", "=3")
+    ),
+    "decay longer than the run": (
+        {"learning_rate_schedule": "one_minus_sqrt", "decay_steps": 4}, 2, ("--decay_steps from 1",)
+    ),
+    "unknown schedule": ({"learning_rate_schedule": "cosine"}, 2, ("one_minus_sqrt",)),
+    "no gain without evaluations": ({"stop_after_no_gain": 2}, 2, ("--eval_every",)),
+    "measured without a plan": ({"measure": True}, 2, ("--plan",)),
+    "two sets of one name": ({"eval_input_file": "a=x,b=y,a=z"}, 2, ("the name a",)),
+    "a set without a name": ({"eval_input_file": "x,b=y"}, 2, ("NAME=FILES",)),
+    "a transformers folder": (
+        transformers_folder, 1, ("convert_from_transformers --transformers_dir=",)
+    ),
+    "a transformers file": (
+        lambda f: transformers_folder(f, "model.safetensors"), 1, ("convert_from_transformers",)
+    ),
     "missing config": ({"bert_config_file": "/nowhere.json"}, 1, ("/nowhere.json",)),
     "broken JSON": (bad_json, 1, ("broken JSON at line 1",)),
     "config without layers": (lambda f: config_without(f, "vocab_size"), 1, ("vocab_size",)),
@@ -255,6 +282,160 @@ def test_trains_evaluates_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert (tmp_path / "model.ckpt-5.index").exists()
     other_gelu = flags(tmp_path, do_train=None, do_eval=True, gelu="erf")
     assert_one_line_error(run_here(capfd, **other_gelu), 1, "--gelu=tanh", "--gelu=erf")
+
+
+def evaluation_of(folder: Path) -> dict[str, str]:
+    lines = (folder / "eval_results.txt").read_text().splitlines()
+    return dict(line.split(" = ") for line in lines)
+
+
+def test_the_checkpoint_that_is_named_is_evaluated(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert_success(run_here(capfd, **flags(run, save_checkpoints_steps=2)))
+    only = flags(run, do_train=None, do_eval=True, max_eval_steps=2)
+    steps = []
+    for named in (None, run / "model.ckpt-2", golden("model/trained")):
+        result = run_here(capfd, **{**only, "init_checkpoint": named})
+        assert_success(result)
+        found = evaluation_of(run)
+        steps.append(found["global_step"])
+        assert f"(step {found['global_step']}): 16 of 1,440 examples" in result.stdout
+        assert str(named or run / "model.ckpt-3") in result.stdout
+        record = json.loads((run / "pretraining_run.json").read_text())
+        assert record["evaluation"]["global_step"] == int(found["global_step"])
+        assert record["steps"] == 3
+    assert steps == ["3", "2", "20"]
+    nothing = run_here(capfd, **{**only, "init_checkpoint": tmp_path / "nothing"})
+    assert_one_line_error(nothing, 1, f"{tmp_path / 'nothing'}: found no nothing.index")
+    more = run_here(capfd, **{**only, "max_eval_steps": 200})
+    assert "1,440 of 1,440 examples, in 200 batches of 8; they are read 1.1 times" in more.stdout
+
+
+def test_several_sets_are_evaluated_each(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sets = f"all={golden('cased_128.tfrecord')},whole words={golden('wwm_128.tfrecord')}"
+    values = flags(tmp_path, do_eval=True, max_eval_steps=2, eval_input_file=sets)
+    assert_one_line_error(run_here(capfd, **values), 1, "--eval_input_file")
+    values["eval_input_file"] = sets.replace("whole words", "whole_words")
+    result = run_here(capfd, **values)
+    assert_success(result)
+    assert "(step 3) on whole_words: 16 of" in result.stdout
+    assert "perplexity of the masked LM: " in result.stdout
+    first = evaluation_of(tmp_path)
+    assert set(first) == set(RESULTS)
+    second = (tmp_path / "eval_results_whole_words.txt").read_text()
+    assert f"loss = {first['loss']}" not in second
+    record = json.loads((tmp_path / "pretraining_run.json").read_text())
+    assert set(record["evaluations"]) == {"all", "whole_words"}
+    assert record["evaluation"] == record["evaluations"]["all"]
+
+
+def test_a_model_is_no_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = shutil.copytree(golden("model/init"), tmp_path / "released")
+    before = sorted(path.name for path in model.iterdir())
+    for changes in ({}, {"allow_flag_changes": True}):
+        result = run_here(capfd, **flags(model, **changes))
+        assert_one_line_error(
+            result, 1, f"{model} holds a model (", "and no run", "--init_checkpoint=",
+            "another --output_dir",
+        )  # fmt: skip
+    assert {path.name for path in model.iterdir()} - set(before) <= {"data_index.npz"}
+
+
+def test_a_start_that_makes_no_step_changes_no_record(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert_success(run_here(capfd, **flags(tmp_path)))
+
+    def records() -> list[bytes]:
+        names = ("training_flags.json", "pretraining_run.json")
+        return [(tmp_path / name).read_bytes() for name in names]
+
+    before = records()
+    erf = {"gelu": "erf", "allow_flag_changes": True}
+    nothing_left = run_here(capfd, **flags(tmp_path, **erf))
+    assert_success(nothing_left)
+    assert "nothing is left to train" in nothing_left.stdout
+    assert records() == before
+    broken = {"num_train_steps": 9, "learning_rate": 1e30, "num_warmup_steps": 0}
+    assert_one_line_error(
+        run_here(capfd, **flags(tmp_path, **erf, **broken)), 1, "nothing was saved since"
+    )
+    assert records() == before
+    # The message says what is right, and nothing that would make it wrong.
+    wrong = run_here(capfd, **flags(tmp_path, do_train=None, do_eval=True, gelu="erf"))
+    assert_one_line_error(wrong, 1, "pass --gelu=tanh")
+    assert "allow_flag_changes" not in wrong.stderr
+
+
+def test_an_evaluation_alone_says_nothing_of_training(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = golden("model/trained")
+    values = flags(tmp_path, do_train=None, do_eval=True, max_eval_steps=2, gelu="erf")
+    assert_success(run_here(capfd, **values, init_checkpoint=model))
+    record = json.loads((tmp_path / "pretraining_run.json").read_text())
+    assert record["evaluation"]["global_step"] == 0
+    assert not {"gelu", "flags", "steps", "data"} & set(record)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragments"),
+    [
+        ({"num_warmup_steps": 3}, ("--num_warmup_steps=3 is not below --num_train_steps=3",)),
+        ({"num_warmup_steps": 2}, ()),
+        ({"eval_input_file": golden("wwm_128.tfrecord")}, ("nothing reads --eval_input_file",)),
+        (
+            {"eval_input_file": golden("wwm_128.tfrecord"), "eval_every": 2, "max_eval_steps": 1},
+            (),
+        ),
+    ],
+)
+def test_what_is_hardly_meant_is_said(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    fragments: tuple[str, ...],
+) -> None:
+    result = run_here(capfd, **flags(tmp_path, **changes))
+    assert_success(result)
+    lines = result.stderr.splitlines()
+    assert len(lines) == len(fragments)
+    for line, fragment in zip(lines, fragments, strict=True):
+        assert fragment in line
+
+
+def test_the_log_has_times_the_first_step_and_a_line_now_and_then(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run_here(capfd, **flags(tmp_path / "slow", iterations_per_loop=1, num_train_steps=6))
+    assert_success(result)
+    for line in result.stdout.splitlines():
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S|\S+ +\S", line), line
+    assert len(re.findall(r"^.{19} step \d+ of 6: loss", result.stdout, re.MULTILINE)) == 2
+    monkeypatch.setattr(log, "_SECONDS_BETWEEN_LINES", 0.0)
+    often = run_here(capfd, **flags(tmp_path / "often", iterations_per_loop=1, num_train_steps=6))
+    said = re.findall(r"^.{19} step (\d+) of 6: loss .* tokens/s, .* left$", often.stdout, re.M)
+    assert said == ["1", "2", "3", "4", "5", "6"]
+    lines = (tmp_path / "often" / "training_log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [6]
+
+
+def test_a_plan_says_how_long(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    values = flags(tmp_path, do_train=None, plan=True, num_train_steps=100000)
+    estimated = run_here(capfd, **values)
+    assert_success(estimated)
+    assert re.search(r"^Time: .* or more: .*; --measure makes a few", estimated.stdout, re.M)
+    assert not list(tmp_path.glob("*.json*"))
+    result = run_here(capfd, **values, measure=True)
+    assert_success(result)
+    assert re.search(
+        r"^Measured in \d+ steps: [\d,.]+ examples/s, [\d,.]+ tokens/s, .* left before the first "
+        r"of 100,000 steps", result.stdout, re.M,
+    )  # fmt: skip
+    assert not list(tmp_path.glob("*.json*"))
+    assert not list(tmp_path.glob("model.ckpt*"))
 
 
 def test_the_command_that_converts_is_complete_where_the_data_tells(

@@ -12,10 +12,11 @@ import pytest
 from bert_clinical.modeling import create_variables
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.tensorflow import tf
+from bert_clinical.optimization import Schedule
 from bert_clinical.tasks import training as fine_tuning
 from bert_clinical.tasks.data import NO_LABEL, Encoded, batch_of
 from bert_clinical.tasks.folder import SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, write_model
-from bert_clinical.tasks.model import Schedule, TaskModel, TaskTraining
+from bert_clinical.tasks.model import TaskModel, TaskTraining
 from bert_clinical.tasks.options import FineTuningOptions
 from bert_clinical.weights.transformers_names import transformers_name
 from bert_clinical.wordpieces.model_tokenizer import TokenizerRules
@@ -175,7 +176,7 @@ def test_probabilities_are_a_softmax() -> None:
 
 def run_losses(seed: int, dropout: float) -> list[float]:
     network = model(per_token=False, dropout=dropout)
-    training = TaskTraining(network, Schedule(1e-3, 10, 2, seed))
+    training = TaskTraining(network, Schedule(1e-3, 10, 2), random_seed=seed)
     batch = batch_of(examples(per_token=False), per_token=False)
     return [training.step(batch, step) for step in range(4)]
 
