@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.tokenization import CLS, SEP, UNK
+from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE
 from bert_clinical.wordpieces.model_tokenizer import (
     AddedToken,
     ModelTokenizer,
@@ -78,7 +79,7 @@ class GraphTokenizer(tf.Module):
             {t.content: t for t in rules.added_tokens if not t.normalized}, plain
         )
         self._normalized = _Finder(normalized_contents(rules, basic), plain)
-        vocab_file = folder / "vocab.txt"
+        vocab_file = folder / VOCAB_FILE
         vocab_file.write_text("".join(f"{entries.get(t, t)}\n" for t in tokens), "utf-8")
         self._table = tf.lookup.StaticHashTable(
             tf.lookup.TextFileInitializer(
@@ -89,6 +90,8 @@ class GraphTokenizer(tf.Module):
                 tf.lookup.TextFileIndex.LINE_NUMBER,
             ),
             default_value=-1,
+            # Else it would be known in the SavedModel by the path of the file.
+            experimental_is_anonymous=True,
         )
         self._wordpiece = tensorflow_text.WordpieceTokenizer(
             self._table,

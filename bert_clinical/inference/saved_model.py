@@ -5,13 +5,13 @@ Dimensions: B batch, S sequence, H hidden.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from bert_clinical.inference.graph_tokenizer import GraphTokenizer
 from bert_clinical.modeling import BertModel
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.weights.pretrained import PretrainedModel
+from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE
 from data_prep.common.output_folder import complete_folder
 
 
@@ -81,10 +81,8 @@ def export_saved_model(
         "do_lower_case": model.do_lower_case,
         "max_seq_length": max_seq_length,
     }
-    with (
-        complete_folder(output_dir, program, record) as folder,
-        # Its path becomes the name of a table in the graph; nobody needs the user's folders there.
-        tempfile.TemporaryDirectory(prefix="vocabulary_") as own,
-    ):
-        module = TextModel(model, Path(own), max_seq_length)
+    with complete_folder(output_dir, program, record) as folder:
+        module = TextModel(model, folder, max_seq_length)
         tf.saved_model.save(module, str(folder), signatures={"serving_default": module.__call__})
+        # It stands among the assets now.
+        (folder / VOCAB_FILE).unlink()
