@@ -17,6 +17,7 @@ from bert_clinical.nn.variables import MASKED_LM_HEAD
 from bert_clinical.weights import audited, checkpoint
 from bert_clinical.weights.checkpoint import checkpoint_step
 from bert_clinical.weights.provenance import RUN_FILE, as_object, canaries_in, data_sidecars
+from bert_clinical.weights.transformers_tokenizer import known_differences
 from data_prep.canaries import record as canary_record
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
@@ -120,11 +121,13 @@ def compose(written: WrittenModel) -> str:
         'model = AutoModel.from_pretrained("PATH_OF_THIS_FOLDER")',
         "```",
         "",
-        "The tokenizer gives the ids that the model was trained with, but for two things: special",
-        "tokens such as `[MASK]` are recognised in a text, and words of 101 to 200 characters are",
-        "`[UNK]`. Where both texts of a pair are cut and an odd number of WordPieces fits, the",
-        "programs that trained it keep one more of the first text, transformers one more of the",
-        "longer text, or of the second where both are of one length.",
+        "The tokenizer gives the ids that the model was trained with, but for this:",
+        "",
+        *(f"- {difference}" for difference in known_differences(written.do_lower_case)),
+        "",
+        "Where both texts of a pair are cut and an odd number of WordPieces fits, the programs",
+        "that trained it keep one more of the first text, transformers one more of the longer",
+        "text, or of the second where both are of one length.",
     ]
     return "\n".join(lines) + "\n"
 

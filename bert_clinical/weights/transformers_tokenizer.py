@@ -24,13 +24,36 @@ SPECIAL_TOKENS = {
 _MAX_CHARS_PER_WORD = 200
 
 
+def known_differences(do_lower_case: bool) -> list[str]:
+    """Returns in which texts the tokenizer that `write_tokenizer` writes gives other WordPieces.
+
+    Args:
+      do_lower_case: whether the model lower-cases.
+    """
+    differences = [
+        "special tokens such as `[MASK]` are recognised in a text",
+        # transformers drops the limit that `tokenizer.json` states.
+        "words of 101 to 200 characters are `[UNK]`",
+        "characters for private use (U+E000 to U+F8FF, planes 15 and 16; U+F0B7, Word's bullet, is "
+        "one) are dropped, where training has them as a part of their word, as a rule `[UNK]`",
+        "the ideographs U+2B820 to U+2B91F do not stand alone",
+        "some hundred signs of scripts that Unicode took in lately, and U+166D, are punctuation "
+        "for one of the two and not for the other",
+    ]
+    if do_lower_case:
+        differences.append(
+            "a capital sigma at the end of a word becomes `σ` in place of `ς`, and some hundred "
+            "marks and capitals of new scripts are kept that the other drops or lower-cases"
+        )
+    return differences
+
+
 def write_tokenizer(
     folder: Path, tokens: Sequence[str], *, rules: TokenizerRules, max_length: int
 ) -> None:
     """Writes the files from which `AutoTokenizer` makes this project's tokenizer again.
 
-    Known differences of what it makes: special tokens in a text are recognised there, and words of
-    101 to 200 characters are `[UNK]` (transformers drops the limit that `tokenizer.json` states).
+    What it makes differs in `known_differences`.
 
     Args:
       folder: where to.
