@@ -228,7 +228,8 @@ _PAIRS_OF_TITLES = (
     re.compile(r"(Admission Date:)(.*)(Discharge Date:)(.*)"),
     re.compile(r"(Date of Birth:)(.*)(Sex:)(.*)"),
 )
-_ITEM_NUMBER = re.compile(r"\s*(\d{1,6})\.(?!\d)")
+# Of three digits at most: a wrapped line may begin with a year.
+_ITEM_NUMBER = re.compile(r"\s*(\d{1,3})\.(?!\d)")
 
 
 def _split_fixed(text: str) -> list[str]:

@@ -112,6 +112,14 @@ def compose(written: WrittenModel) -> str:
         *_table("Made with", _versions(run)),
         *_memorisation(written),
         *_WHO_MAY_HAVE_IT,
+        *_use(written.do_lower_case),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _use(do_lower_case: bool) -> list[str]:
+    """Returns how the folder is loaded, and what to know of its tokenizer."""
+    return [
         "## Use",
         "",
         "```python",
@@ -123,13 +131,12 @@ def compose(written: WrittenModel) -> str:
         "",
         "The tokenizer gives the ids that the model was trained with, but for this:",
         "",
-        *(f"- {difference}" for difference in known_differences(written.do_lower_case)),
+        *(f"- {difference}" for difference in known_differences(do_lower_case)),
         "",
         "Where both texts of a pair are cut and an odd number of WordPieces fits, the programs",
         "that trained it keep one more of the first text, transformers one more of the longer",
         "text, or of the second where both are of one length.",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _memorisation(written: WrittenModel) -> list[str]:

@@ -71,7 +71,9 @@ class TrainingOptions:
     recompute_grad: bool = setting(
         False, "Compute activations again for gradients, to save memory."
     )
-    jit_compile: bool = setting(False, "Compile by XLA.")
+    jit_compile: bool = setting(
+        False, "Compile by XLA. Dropout then draws other masks for the same seed."
+    )
     skip_padding: bool = setting(
         True, "Compute the real tokens alone; padding has no part in any loss or gradient."
     )

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 # A name, a number or a clause always follows.
 NEVER_LAST = frozenset(
-    """dr drs mr mrs ms prof st mt rev sgt capt lt gen mass univ tel vs v cf e.g i.e eg ie viz
+    """dr drs mr mrs ms prof st mt rev sgt capt lt gen univ tel vs v cf e.g i.e eg ie viz
     approx incl esp var sp spp subsp sig vit cont incr decr inc'd dec'd addl equiv a.k.a s/p r/o
-    c/o h/o w/ w/o sq hx fx ca""".split()
+    c/o h/o w/ w/o sq alk elev""".split()
 )
 # A number may follow; otherwise they end a sentence if the next one begins with a capital.
 BEFORE_NUMBERS = frozenset(
     """no nos fig figs ext ref vol pg pp gr grade stage appt apt rm ser im adm disch admit est
-    fl pod hd temp tmax wt ht resp min max ave avg hct hgb hb plt wbc cr k na mg alb bili trop inr
+    fl phos pod hd temp tmax wt ht resp min max ave avg hct hgb hb plt wbc cr k na mg alb bili
+    trop inr micro
     jan feb mar apr may jun jul aug sep sept oct nov dec""".split()
 )
 # They begin sentences or end them: nothing ends behind the first word of a sentence.
@@ -22,6 +23,7 @@ FIRST_OR_LAST = frozenset(
     """pt pts neg pos dept hosp ave min max est resp temp wt ht ext diff dx rx tx sx sz abd neuro
     mon tue tues wed thu thurs fri sat sun bilat cond compl palp eval rec recs req prev prob poss
     mod med meds hr bp rr amb approx admin adm disch d/c f/u consult cards
+    cath tob lac lymph ptx cxs dsg drsg
     ant post lat sup inf prox dist chr mult occ freq reg bx cx bcx ucx dz fhx shx ft""".split()
 )
 # Of doses, measures and names: they end a sentence if one plainly begins after them.
@@ -31,6 +33,13 @@ MAYBE_LAST = frozenset(
     po iv im sc sq sl pr etc al inc ltd co corp jr sr ave blvd rd phd md rn np pa do""".split()
 )
 
+# What they are of follows, a name or a place; else a word with which sentences begin.
+OF_SOMETHING = frozenset("mass hx fx ca".split())
+# Dotted words that end a sentence if one begins after them: no name and no dose follows.
+DOTTED_LAST = frozenset("n.c r.a s.o.b a.m p.m e.d e.r o.r h.a c.p".split())
+# With which no sentence of a text in capitals begins.
+CONJUNCTIONS = frozenset("or and with of to for by from than per".split())
+
 # Words with which sentences begin. After an initial or an upper-case abbreviation a capital may as
 # well begin a name.
 STARTERS = frozenset(
@@ -39,7 +48,8 @@ STARTERS = frozenset(
     while with without given although however since if as for from all continue continued
     discharged follow plan one two both repeat see also then and but so your you who otherwise
     reviewed dictated signed discussed seen started admitted transferred call check recheck return
-    family wife husband daughter son labs now today yesterday currently condition""".split()
+    family wife husband daughter son mother father brother sister parents pain rx
+    labs now today yesterday currently condition""".split()
 )
 # In a text in capitals, words with which little but a sentence begins.
 STARTERS_IN_CAPITALS = frozenset(
@@ -51,7 +61,8 @@ LOWER_CASE_STARTERS = frozenset(
     """he she they we the patient pt pts denies no family wife husband daughter son will plan cont
     continue continues remains lungs abd abdomen foley sats sat hr bp rr resp neuro skin vss temp
     ls bs uop urine afebrile able awake alert currently repeat labs there this unable states stated
-    reports""".split()
+    reports turned suctioned medicated weaned slept ate voiding voided tolerating ambulated oob
+    lytes pupils moves moving drsg dsg dtr""".split()
 )
 # Whose age stands before `y.o.`, and what may stand between.
 AGED = frozenset(

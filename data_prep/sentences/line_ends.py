@@ -23,7 +23,10 @@ _ITEM_IN_PARENTHESES = re.compile(r"\((?:\d{1,2}|[a-z]|[ivx]{1,5})\)\s")
 _TIGHT_BULLET = re.compile(r"[-*~](?=\w)")
 _LABORATORY_LINE = re.compile(r"(?:\[\*\*[^*]*\*\*\]|___)\s+\d{1,2}:\d\d|\d{1,2}:\d\d\s?[AP]M\b")
 _TITLED_LINE = re.compile(r"[A-Z][A-Za-z0-9 /()&-]{0,40}:(?=\s|\Z)|[A-Z][a-z]+ - ")
-_LOWER_CASE_TITLE = re.compile(r"([a-z][a-z0-9/&]{0,20})(?: [a-z/&]{1,15}){0,2}:(?=\s|\Z)")
+_LOWER_CASE_TITLE = re.compile(
+    r"((?:history|review|reason|date|past|brief)(?= (?:[a-z/&]{1,15} ){2,3}[a-z/&]{1,15}:)|"
+    r"[a-z][a-z0-9/&]{0,20}(?=(?: [a-z/&]{1,15}){0,2}:))[a-z/& ]*:(?=\s|\Z)"
+)
 _DOSE_LINE = re.compile(
     r"[a-z-]+ (?:[a-z]+ )?\d+(?:\.\d+)? ?(?:mg|mcg|g|gm|units?|meq|mEq|ml|tabs?)\b"
 )
@@ -35,6 +38,8 @@ GOES_ON = re.compile(
     over|under|after|before|during|until|since|via|versus|vs|was|is|were|are|be|been|being|has|have|
     had|his|her|their|its|our|this|these|those|per|no|not|w/|s/p|h/o|c/o|r/o|that|which|who|whose|
     status|post|than|as|if|when|while|because|including|such|both|between|would|could|should|
+    further|possible|probable|suspected|new|recent|previous|acute|chronic|additional|another|
+    some|any|through|against|within|received|underwent|
     takes|took|uses|needs|requires|showed|shows|revealed|reveals|denies|denied|non|
     (?:was|were|been)\ given|The|An?|And|With|To|For|By|On|In|At|From|After|Before|During|Since|His|
     Her|Their|This|These|No|Dr\.|Drs\.|Mr\.|Mrs\.|Ms\.|St\.))\Z""",

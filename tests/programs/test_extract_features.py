@@ -292,7 +292,7 @@ def test_mistakes_are_one_line(lines, notes, folder, tmp_path, capsys):
         ({**to_json, "max_seq_length": 129}, 1, ["takes 128 positions"]),
         ({**to_json, "input_file": tmp_path / "none.txt"}, 1, ["none.txt"]),
         ({**to_json, "input_file": empty}, 1, ["holds no text"]),
-        ({**to_json, "input_file": latin}, 1, ["latin.txt, line 2: byte 14 is not UTF-8"]),
+        ({**to_json, "input_file": latin}, 1, ["latin.txt, line 2: not UTF-8 at byte 14"]),
         ({**to_json, "output_file": lines}, 1, ["would be lost"]),
         ({**to_json, "output_file": tmp_path / "new" / "x"}, 1, ["is no folder"]),
         ({**checkpoint, "do_lower_case": True}, 1, ["--do_lower_case is true"]),

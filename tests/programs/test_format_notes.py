@@ -195,7 +195,7 @@ def test_held_out_patients(tmp_path: Path, capfd) -> None:
 def write_numbered(path: Path, number: str, patients: range) -> Path:
     """Notes of patients whose ids are written in a way of their own, two each."""
     notes = [
-        (number.format(patient), f" {number.format(7)} ", "", f"Patient p{patient} note {i}.")
+        (number.format(patient), "A", "", f"Patient p{patient} note {i}.")
         for patient in patients
         for i in range(2)
     ]

@@ -237,7 +237,7 @@ def test_boundaries_set_by_hand() -> None:
     found = agreement(load_splitter("rules", ""))
     # What is left are titles with several lines behind them, which the section rules cut off, and
     # `po.` before a lower-case word, where it ends a sentence as often as not.
-    assert found.precision >= 0.994, found.extra
+    assert found.precision >= 0.997, found.extra
     assert found.recall >= 0.998, found.missed
 
 
