@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole workflow on made-up notes with a small model, in a few minutes on a CPU:
-# notes → text → vocabulary → masked examples → pretraining → evaluation → transformers folder.
+# notes → text → vocabulary → masked examples → pretraining → evaluation → audit → transformers folder.
 # Needs nothing but Python 3.11, 3.12 or 3.13 and a package index; it installs into .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,6 +12,9 @@ NUM_NOTES=${NUM_NOTES:-400}
 NUM_TRAIN_STEPS=${NUM_TRAIN_STEPS:-700}
 MAX_SEQ_LENGTH=128
 MAX_PREDICTIONS_PER_SEQ=20
+# How often made-up secrets are planted, for the audit; each needs as many notes.
+CANARY_REPETITIONS=4,64
+((NUM_NOTES >= 120)) || CANARY_REPETITIONS=4
 
 refuse() {
   printf 'quickstart.sh: error: OUTPUT_DIR: %s; choose a new folder\n' "$1" >&2
@@ -38,21 +41,23 @@ step() { printf '\n== %s\n' "$1"; }
 
 mkdir -p "$OUTPUT_DIR"
 touch "$MARKER"
-rm -rf "$OUTPUT_DIR"/{text,tfrecords,model,transformers}
+rm -rf "$OUTPUT_DIR"/{text,tfrecords,model,audit,transformers}
 
-step "1/7 Made-up notes in the columns of NOTEEVENTS"
+step "1/8 Made-up notes in the columns of NOTEEVENTS"
 run_stage "$PYTHON" -m data_prep.sample_notes --output_file="$OUTPUT_DIR/NOTEEVENTS.csv" \
   --num_notes="$NUM_NOTES" --random_seed=12345
 
-step "2/7 Notes to text: sections by rules, one sentence a line; a tenth of the patients held out"
+step "2/8 Notes to text: sections by rules, one sentence a line; a tenth of the patients held out"
 run_stage "$PYTHON" -m data_prep.format_notes --input_file="$OUTPUT_DIR/NOTEEVENTS.csv" \
-  --output_dir="$OUTPUT_DIR/text" --sentence_splitter=rules --held_out_fraction=0.1
+  --output_dir="$OUTPUT_DIR/text" --sentence_splitter=rules --held_out_fraction=0.1 \
+  --plant_canaries="$OUTPUT_DIR/canaries.json" --num_canaries=3 --repetitions="$CANARY_REPETITIONS" \
+  --secrets=digits
 
-step "3/7 A vocabulary of its own (a run from BioBERT brings one)"
+step "3/8 A vocabulary of its own (a run from BioBERT brings one)"
 run_stage "$PYTHON" -m bert_clinical.create_vocab --input_file="$OUTPUT_DIR/text/discharge_summary.txt" \
   --output_file="$OUTPUT_DIR/vocab.txt" --vocab_size=2000 --do_lower_case=False
 
-step "4/7 Masked examples for training and for the held-out patients"
+step "4/8 Masked examples for training and for the held-out patients"
 for part in discharge_summary discharge_summary.held_out; do
   run_stage "$PYTHON" -m bert_clinical.create_pretraining_data --input_file="$OUTPUT_DIR/text/$part.txt" \
     --output_file="$OUTPUT_DIR/tfrecords/$part.tfrecord" --vocab_file="$OUTPUT_DIR/vocab.txt" \
@@ -78,7 +83,7 @@ cat >"$OUTPUT_DIR/bert_config.json" <<JSON
 }
 JSON
 
-step "5/7 and 6/7 Pretraining, then evaluation on the held-out patients"
+step "5/8 and 6/8 Pretraining, then evaluation on the held-out patients"
 run_stage "$PYTHON" -m bert_clinical.run_pretraining --bert_config_file="$OUTPUT_DIR/bert_config.json" \
   --input_file="$OUTPUT_DIR/tfrecords/discharge_summary.tfrecord" \
   --eval_input_file="$OUTPUT_DIR/tfrecords/discharge_summary.held_out.tfrecord" \
@@ -87,7 +92,14 @@ run_stage "$PYTHON" -m bert_clinical.run_pretraining --bert_config_file="$OUTPUT
   --train_batch_size=32 --learning_rate=1e-3 --num_train_steps="$NUM_TRAIN_STEPS" \
   --num_warmup_steps=100 --save_checkpoints_steps=100 --eval_every=100 --eval_batch_size=32 --max_eval_steps=20
 
-step "7/7 The model for transformers"
+step "7/8 What the model has memorised of secrets that were planted in its text"
+run_stage "$PYTHON" -m bert_clinical.audit_memorization --init_checkpoint="$OUTPUT_DIR/model" \
+  --bert_config_file="$OUTPUT_DIR/bert_config.json" --vocab_file="$OUTPUT_DIR/vocab.txt" \
+  --do_lower_case=False --canaries_file="$OUTPUT_DIR/canaries.json" --max_notes=20 \
+  --member_file="$OUTPUT_DIR/text/discharge_summary.txt" \
+  --non_member_file="$OUTPUT_DIR/text/discharge_summary.held_out.txt" --output_dir="$OUTPUT_DIR/audit"
+
+step "8/8 The model for transformers"
 run_stage "$PYTHON" -m bert_clinical.convert_to_transformers --init_checkpoint="$OUTPUT_DIR/model" \
   --bert_config_file="$OUTPUT_DIR/bert_config.json" --vocab_file="$OUTPUT_DIR/vocab.txt" \
   --do_lower_case=False --output_dir="$OUTPUT_DIR/transformers"
@@ -100,6 +112,8 @@ Done. What lies where:
   $OUTPUT_DIR/vocab.txt          the vocabulary
   $OUTPUT_DIR/tfrecords          masked examples and what they were made of
   $OUTPUT_DIR/model              checkpoints, eval_results.txt
+  $OUTPUT_DIR/canaries.json      the secrets that were planted in the text
+  $OUTPUT_DIR/audit              what the model has memorised of them: audit_report.html
   $OUTPUT_DIR/transformers       the model for transformers: AutoModel.from_pretrained("$OUTPUT_DIR/transformers")
 
 Evaluation on the held-out patients:

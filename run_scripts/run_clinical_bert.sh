@@ -24,6 +24,10 @@ NUM_WORKERS=${NUM_WORKERS:-$(nproc)}
 # Share of the patients whose notes are kept for the evaluation; 0 evaluates on the training data, as
 # the original did.
 HELD_OUT_FRACTION=${HELD_OUT_FRACTION:-0}
+# AUDIT=20 plants 20 made-up secrets for each count of CANARY_REPETITIONS in the text, and as many that
+# are not planted, and audits the model: docs/audit.md. 0 plants nothing.
+AUDIT=${AUDIT:-0}
+CANARY_REPETITIONS=${CANARY_REPETITIONS:-1,4,16,64}
 
 MAX_SEQ_LENGTH=${MAX_SEQ_LENGTH:-128}
 MAX_PREDICTIONS_PER_SEQ=${MAX_PREDICTIONS_PER_SEQ:-20}
@@ -52,14 +56,23 @@ step() { printf '\n== %s\n' "$1"; }
 # joined FILE...: the paths with commas between, as the programs take them.
 joined() { local IFS=,; echo "$*"; }
 
-step "1/4 Notes to text"
+[[ $AUDIT =~ ^[0-9]+$ ]] || fail "AUDIT is '$AUDIT'; expected how many canaries to plant, 0 for none" 2
+planting=() stages=4
+if ((AUDIT)); then
+  stages=5
+  mkdir -p "$OUTPUT_DIR"
+  planting=(--plant_canaries="$OUTPUT_DIR/canaries.json" --num_canaries="$AUDIT"
+    --repetitions="$CANARY_REPETITIONS" --random_seed="$RANDOM_SEED")
+fi
+
+step "1/$stages Notes to text"
 run_stage "$PYTHON" -m data_prep.format_notes \
   --input_file="$NOTES" --output_dir="$OUTPUT_DIR/text" --category="$CATEGORY" \
   --section_rules="$SECTION_RULES" --sentence_splitter="$SENTENCE_SPLITTER" \
   --spacy_model="$SPACY_MODEL" --num_shards="$NUM_SHARDS" --num_workers="$NUM_WORKERS" \
-  --held_out_fraction="$HELD_OUT_FRACTION"
+  --held_out_fraction="$HELD_OUT_FRACTION" "${planting[@]}"
 
-step "2/4 Text to masked examples, each file on its own"
+step "2/$stages Text to masked examples, each file on its own"
 texts=()
 for text in "$OUTPUT_DIR"/text/*.txt; do
   # A category or a shard can be empty, and has then no examples.
@@ -72,18 +85,18 @@ run_stage "$PYTHON" -m bert_clinical.create_pretraining_data \
   --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" --masked_lm_prob="$MASKED_LM_PROB" \
   --dupe_factor="$DUPE_FACTOR" --random_seed="$RANDOM_SEED" --num_workers="$NUM_WORKERS"
 
-train=() held_out=()
+train=() held_out=() train_texts=() held_out_texts=()
 for text in "${texts[@]}"; do
   name=$(basename "$text" .txt)
   case $name in
-    *.held_out*) held_out+=("$OUTPUT_DIR/tfrecords/$name.tfrecord") ;;
-    *) train+=("$OUTPUT_DIR/tfrecords/$name.tfrecord") ;;
+    *.held_out*) held_out+=("$OUTPUT_DIR/tfrecords/$name.tfrecord") held_out_texts+=("$text") ;;
+    *) train+=("$OUTPUT_DIR/tfrecords/$name.tfrecord") train_texts+=("$text") ;;
   esac
 done
 ((${#train[@]})) || fail "all notes are held out; lower HELD_OUT_FRACTION"
 ((${#held_out[@]})) || held_out=("${train[@]}")
 
-step "3/4 Pretraining from BioBERT, then evaluation"
+step "3/$stages Pretraining from BioBERT, then evaluation"
 run_stage "$PYTHON" -m bert_clinical.run_pretraining --do_train --do_eval \
   --bert_config_file="$config" --init_checkpoint="$BIOBERT_DIR" --output_dir="$OUTPUT_DIR/model" \
   --input_file="$(joined "${train[@]}")" --eval_input_file="$(joined "${held_out[@]}")" \
@@ -93,7 +106,20 @@ run_stage "$PYTHON" -m bert_clinical.run_pretraining --do_train --do_eval \
   --save_checkpoints_steps="$SAVE_CHECKPOINTS_STEPS" \
   --eval_batch_size="$EVAL_BATCH_SIZE" --max_eval_steps="$MAX_EVAL_STEPS" --gelu="$GELU" "$@"
 
-step "4/4 The model for transformers"
+if ((AUDIT)); then
+  compared=()
+  if ((${#held_out_texts[@]})); then
+    compared=(--member_file="$(joined "${train_texts[@]}")"
+      --non_member_file="$(joined "${held_out_texts[@]}")")
+  fi
+  step "4/$stages What the model has memorised"
+  run_stage "$PYTHON" -m bert_clinical.audit_memorization --init_checkpoint="$OUTPUT_DIR/model" \
+    --bert_config_file="$config" --vocab_file="$vocab" --do_lower_case=False --gelu="$GELU" \
+    --reference_dir="$BIOBERT_DIR" --canaries_file="$OUTPUT_DIR/canaries.json" "${compared[@]}" \
+    --max_seq_length="$MAX_SEQ_LENGTH" --output_dir="$OUTPUT_DIR/audit"
+fi
+
+step "$stages/$stages The model for transformers"
 run_stage "$PYTHON" -m bert_clinical.convert_to_transformers \
   --init_checkpoint="$OUTPUT_DIR/model" --bert_config_file="$config" --vocab_file="$vocab" \
   --do_lower_case=False --gelu="$GELU" --output_dir="$OUTPUT_DIR/transformers"

@@ -56,20 +56,21 @@ class Answers(NamedTuple):
     is_first: np.ndarray
 
 
+def require_head(model: PretrainedModel) -> None:
+    """Raises `UserError` if a model has no masked LM head."""
+    if f"{MASKED_LM_HEAD}/output_bias" not in model.weights:
+        raise UserError(f"{model.source}: the model has no masked LM head; give one that has")
+
+
 class MaskedPieces:
     """A model that is asked for masked WordPieces.
 
     Args:
       model: with its masked LM head.
       batch_size: sequences of 128 WordPieces computed at once, of shorter ones more.
-
-    Raises:
-      UserError: the model has no masked LM head.
     """
 
     def __init__(self, model: PretrainedModel, batch_size: int) -> None:
-        if f"{MASKED_LM_HEAD}/output_bias" not in model.weights:
-            raise UserError(f"{model.source}: the model has no masked LM head; give one that has")
         self._batch_size = batch_size
         self._variables = {
             name: tf.Variable(value, name=name) for name, value in _with_pooler(model).items()

@@ -11,6 +11,7 @@ from typing import Any
 from bert_clinical import __version__
 from bert_clinical.audit import exposure, membership, report, unfinished, verdict
 from bert_clinical.audit.asking import Asked, ask
+from bert_clinical.audit.masked_pieces import require_head
 from bert_clinical.audit.membership import Group
 from bert_clinical.audit.settings import AuditSettings
 from bert_clinical.audit.texts import Notes, read_notes
@@ -106,6 +107,7 @@ def _require_fitting(
             "the checkpoint that its training began with"
         )
     for who in filter(None, (model, reference)):
+        require_head(who)
         if settings.max_seq_length > who.config.max_position_embeddings:
             raise UserError(
                 f"--max_seq_length is {settings.max_seq_length}, but {who.source} takes "

@@ -275,6 +275,8 @@ def test_the_recipe_from_notes_to_transformers(tmp_path):
         "NUM_WARMUP_STEPS": 1,
         "MAX_EVAL_STEPS": 2,
         "HELD_OUT_FRACTION": 0.3,
+        "AUDIT": 1,
+        "CANARY_REPETITIONS": 2,
     }
     result = run_script(
         "run_clinical_bert.sh", "--keep_checkpoint_max=1", folder=tmp_path, **variables
@@ -289,6 +291,11 @@ def test_the_recipe_from_notes_to_transformers(tmp_path):
     assert "held_out" in record["flags"]["eval_input_file"]
     card = (out / "transformers" / "README.md").read_text()
     assert "| `num_train_steps` | 3 |" in card and "| `section_rules` | published |" in card
+    audit = json.loads((out / "audit" / "audit.json").read_text())
+    assert set(audit["exposure"]) == set(audit["reference_exposure"]) == {"0", "2"}
+    assert audit["membership"]["with_reference"] and audit["inputs"]["canaries_in_record"]
+    assert "| Canaries | 2 planted sentences of 1 canaries |" in card
+    assert "| Canaries planted 2 × | exposure " in card
 
 
 class TestSetUp:
