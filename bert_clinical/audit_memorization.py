@@ -26,13 +26,7 @@ from pathlib import Path
 from absl import flags
 
 from bert_clinical.audit.settings import AuditSettings
-from bert_clinical.weights import audited
-from bert_clinical.weights.model_flags import (
-    define_checkpoint_flags,
-    define_model_dir,
-    load_from_model_dir,
-    load_reference,
-)
+from bert_clinical.weights import audited, model_flags
 from bert_clinical.weights.provenance import recorded_canaries
 from data_prep.canaries.canary import read_canaries
 from data_prep.common import program, settings_flags
@@ -51,7 +45,7 @@ def define_flags(values: ProgramFlags) -> None:
         flags.DEFINE_string(name, None, text, flag_values=values)
 
     values.section("The model")
-    define_model_dir(values)
+    model_flags.define_model_dir(values)
     string("init_checkpoint", "In place of --model_dir: a prefix, an .index file or a folder.")
     string(
         "reference_dir",
@@ -69,7 +63,7 @@ def define_flags(values: ProgramFlags) -> None:
     values.section("Output and extent")
     string("output_dir", "For audit.json and audit_report.html; made if it does not exist.")
     settings_flags.define(values, AuditSettings)
-    define_checkpoint_flags(values)
+    model_flags.define_checkpoint_flags(values)
     values.require("output_dir")
 
 
@@ -97,10 +91,11 @@ def main(values: ProgramFlags) -> None:
     from bert_clinical.audit.run import Evidence, audit_memorization
 
     values.model_dir = values.model_dir or values.init_checkpoint
-    model = load_from_model_dir(values, do_lower_case=values.do_lower_case, heads=True)
+    named = model_flags.read(values)
+    model = named.load(heads=True)
     reference = None
     if values.reference_dir is not None:
-        reference = load_reference(values, model)
+        reference = named.load_reference(values.reference_dir, model)
     audit = audit_memorization(
         model=model,
         reference=reference,

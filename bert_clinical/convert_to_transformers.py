@@ -116,8 +116,7 @@ def define_flags(values: ProgramFlags) -> None:
 
 def main(values: ProgramFlags) -> None:
     """Checks the flags and the small files, then converts."""
-    from bert_clinical.conversion import model_card
-    from bert_clinical.conversion import verify as conversion_check
+    from bert_clinical.conversion import model_card, verify
 
     if values.verify_only and values.verify is False:
         raise UsageError("--verify_only and --noverify contradict each other; give one of them")
@@ -126,7 +125,7 @@ def main(values: ProgramFlags) -> None:
     if not values.verify_only:
         require_replaceable(output_dir, TO_TRANSFORMERS)
     if values.verify or values.verify_only:
-        conversion_check.require_available(output_dir)
+        verify.require_available(output_dir)
     config = BertConfig.from_json_file(
         require_readable_file(values.bert_config_file, "bert_config_file")
     )
@@ -149,13 +148,13 @@ def main(values: ProgramFlags) -> None:
             gelu=values.gelu,
             output_dir=output_dir,
         )
-        conversion_check.check_conversion(written, otherwise="do not use the folder")
+        verify.check_conversion(written, otherwise="do not use the folder")
         _log.info("%s gives what %s gives.", output_dir, prefix)
         return
-    verify = pytorch_process.is_available() if values.verify is None else values.verify
+    is_checked = pytorch_process.is_available() if values.verify is None else values.verify
     steps = [model_card.write_model_card]
-    if verify:
-        steps.append(conversion_check.check_conversion)
+    if is_checked:
+        steps.append(verify.check_conversion)
     else:
         _log.info("Not compared with the TensorFlow model (--verify does that).")
     written = convert_to_transformers(

@@ -16,11 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from bert_clinical.weights.model_flags import (
-    define_checkpoint_flags,
-    define_model_dir,
-    load_from_model_dir,
-)
+from bert_clinical.weights import model_flags
 from data_prep.common import program
 from data_prep.common.errors import UserError
 from data_prep.common.output_folder import require_replaceable
@@ -33,7 +29,7 @@ _PROGRAM = "export_saved_model"
 
 def define_flags(values: ProgramFlags) -> None:
     """Defines the program's flags on `values`."""
-    define_model_dir(values)
+    model_flags.define_model_dir(values)
     flags.DEFINE_string(
         "output_dir", None, "Folder of the model's versions; made where there is none.",
         flag_values=values,
@@ -49,7 +45,7 @@ def define_flags(values: ProgramFlags) -> None:
         "num_wordpieces shows.",
         lower_bound=3, flag_values=values,
     )  # fmt: skip
-    define_checkpoint_flags(values)
+    model_flags.define_checkpoint_flags(values)
     values.require("model_dir", "output_dir")
 
 
@@ -60,12 +56,8 @@ def main(values: ProgramFlags) -> None:
         raise UserError(f"--output_dir: {output_dir} is a file; a folder was expected")
     folder = output_dir / str(values.version)
     require_replaceable(folder, _PROGRAM)
-    model = load_from_model_dir(values, do_lower_case=values.do_lower_case)
-    if values.max_seq_length > model.config.max_position_embeddings:
-        raise UserError(
-            f"--max_seq_length is {values.max_seq_length}, but the model takes "
-            f"{model.config.max_position_embeddings} positions at most"
-        )
+    model = model_flags.read(values).load()
+    model_flags.require_positions(values.max_seq_length, model)
     from bert_clinical.inference.saved_model import export_saved_model
 
     export_saved_model(

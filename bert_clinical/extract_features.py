@@ -22,16 +22,9 @@ from absl import flags
 
 from bert_clinical.inference.extract import Extraction, is_notes, read_texts
 from bert_clinical.inference.vector_files import VECTOR_SUFFIXES
-from bert_clinical.weights.model_flags import (
-    define_checkpoint_options,
-    define_model_dir,
-    given_case,
-    load_from_model_dir,
-    load_named_checkpoint,
-    require_positions,
-)
+from bert_clinical.weights import model_flags
 from bert_clinical.weights.pretrained import PretrainedModel
-from data_prep.common import program
+from data_prep.common import program, settings_flags
 from data_prep.common.errors import UsageError, UserError
 from data_prep.common.paths import require_readable_file
 from data_prep.common.program import ProgramFlags
@@ -39,7 +32,6 @@ from data_prep.common.progress import Progress
 from data_prep.notes.sources import SUFFIXES
 
 _CHECKPOINT_FLAGS = ("init_checkpoint", "bert_config_file", "vocab_file")
-_TPU_FLAGS = ("use_tpu", "master", "num_tpu_cores")
 _NOTES_FLAGS = ("text_column", "id_column")
 
 
@@ -76,18 +68,14 @@ def define_flags(values: ProgramFlags) -> None:
         flag_values=values,
     )  # fmt: skip
     integer("batch_size", 32, "Sequences computed at once.", 1)
-    flags.DEFINE_boolean(
-        "use_tpu", False, "Refused: this program runs on CPUs and GPUs.", flag_values=values
-    )
-    string("master", "Refused: belongs to TPUs.")
-    integer("num_tpu_cores", None, "Refused: belongs to TPUs.", 0)
+    settings_flags.define_tpu_flags(values)
     flags.DEFINE_boolean(
         "use_one_hot_embeddings", False, "Without effect: the numbers are the same.",
         flag_values=values,
     )  # fmt: skip
     values.section("Further flags")
-    define_model_dir(values)
-    define_checkpoint_options(values)
+    model_flags.define_model_dir(values)
+    model_flags.define_checkpoint_options(values)
     flags.DEFINE_enum(
         "pooling", None, ["mean", "cls"],
         "One vector for each text: the mean over its WordPieces with [CLS] and [SEP], each once; "
@@ -113,7 +101,7 @@ def main(values: ProgramFlags) -> None:
     count = sum(1 for _ in texts())
     if not count:
         raise UserError(f"{path}: holds no text; expected at least one")
-    model = _load_model(values)
+    model = model_flags.read(values).load()
     _check_model(values, model, layers)
     extraction = Extraction(
         model=model,
@@ -139,11 +127,7 @@ def _check_flags(values: ProgramFlags) -> list[int]:
     Raises:
       UsageError: a value that cannot be, or flags that cannot go together.
     """
-    for name in _TPU_FLAGS:
-        if values[name].value:
-            raise UsageError(
-                f"--{name}: TPUs are not supported, this program runs on CPUs and GPUs; remove it"
-            )
+    settings_flags.refuse_tpu_flags(values)
     if values.model_dir and values.init_checkpoint:
         raise UsageError("--model_dir and --init_checkpoint are given; expected one of them")
     missing = [name for name in _CHECKPOINT_FLAGS if values[name].value is None]
@@ -206,14 +190,8 @@ def _require_output(values: ProgramFlags, path: Path) -> Path:
     return output
 
 
-def _load_model(values: ProgramFlags) -> PretrainedModel:
-    if values.model_dir:
-        return load_from_model_dir(values, do_lower_case=given_case(values))
-    return load_named_checkpoint(values)
-
-
 def _check_model(values: ProgramFlags, model: PretrainedModel, layers: list[int]) -> None:
-    require_positions(values, model)
+    model_flags.require_positions(values.max_seq_length, model)
     depth = model.config.num_hidden_layers
     for layer in layers:
         if not -depth <= layer < depth:

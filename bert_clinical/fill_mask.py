@@ -19,11 +19,7 @@ from absl import flags
 
 from bert_clinical.nn.variables import MASKED_LM_HEAD
 from bert_clinical.tokenization import CLS, MASK, SEP
-from bert_clinical.weights.model_flags import (
-    define_checkpoint_flags,
-    define_model_dir,
-    load_from_model_dir,
-)
+from bert_clinical.weights import model_flags
 from bert_clinical.weights.pretrained import PretrainedModel
 from data_prep.common import program
 from data_prep.common.errors import UsageError, UserError
@@ -34,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 def define_flags(values: ProgramFlags) -> None:
     """Defines the program's flags on `values`."""
-    define_model_dir(values)
+    model_flags.define_model_dir(values)
     flags.DEFINE_string(
         "text", None, "Text with one [MASK] or several, in double quotes.", flag_values=values
     )
@@ -42,7 +38,7 @@ def define_flags(values: ProgramFlags) -> None:
         "top_k", 5, "How many WordPieces to show for each [MASK].", lower_bound=1,
         flag_values=values,
     )  # fmt: skip
-    define_checkpoint_flags(values)
+    model_flags.define_checkpoint_flags(values)
     values.require("model_dir", "text")
 
 
@@ -50,7 +46,7 @@ def main(values: ProgramFlags) -> None:
     """Checks the flags, then predicts and prints."""
     if MASK not in values.text:
         raise UsageError(f"--text holds no {MASK}; put it where a word is to be found")
-    model = load_from_model_dir(values, do_lower_case=values.do_lower_case, heads=True)
+    model = model_flags.read(values).load(heads=True)
     predictions = predict(model, values.text, top_k=values.top_k)
     for number, pieces in enumerate(predictions, 1):
         if len(predictions) > 1:
@@ -114,10 +110,7 @@ def _probabilities(
     encoder = BertModel(model.config, gelu=model.gelu)
     output = encoder(weights, tf.constant([list(ids)], tf.int32))
     vectors = tf.gather(output.sequence_output[0], list(positions))
-    table = model.output_embeddings
-    if table is None:
-        table = weights["bert/embeddings/word_embeddings"]
-    logits = masked_lm_logits(weights, vectors, table, encoder.activation)
+    logits = masked_lm_logits(weights, vectors, model.logits_table(), encoder.activation)
     return tf.nn.softmax(logits).numpy()
 
 

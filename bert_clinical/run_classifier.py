@@ -5,7 +5,7 @@ tab-separated files (--task_name=tsv: train.tsv, dev.tsv, test.tsv, with a heade
 sentence1, label and, for pairs, sentence2). Writes into --output_dir a model that transformers
 loads, eval_results.json and the predictions. With --do_eval the epoch with the highest accuracy on
 the dev data is kept, of equal ones that with the least loss, else the last. A run that was
-interrupted leaves nothing and starts again.
+interrupted goes on with the same command, from checkpoints in <output_dir>.training.
 
 Example:
   python -m bert_clinical.run_classifier --task_name=mednli --data_dir=mednli \\
@@ -132,11 +132,11 @@ def define_flags(values: ProgramFlags) -> None:
     task_flags.define_further_flags(values)
 
 
-def main(values: ProgramFlags) -> None:
-    """Checks the flags, then runs."""
-    task_name = task_flags.check_flags(values, TASKS)
-    task = Classification(task_name, Path(values.data_dir), values.max_seq_length)
-    task_run.run_task(values, task)
+def main(values: ProgramFlags) -> int:
+    """Checks the flags, then runs; returns an exit status."""
+    request = task_flags.read(values, TASKS)
+    task = Classification(request.task_name, Path(values.data_dir), request.options.max_seq_length)
+    return task_run.run_task(request, task)
 
 
 def cli() -> None:

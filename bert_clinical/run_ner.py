@@ -5,7 +5,7 @@ i2b2 scripts write them: train, dev or devel, and test in --data_dir, ending in 
 or .bio. Writes into --output_dir a model that transformers loads, eval_results.json, and for each
 file that was predicted a label a line, aligned to it. With --do_eval the epoch with the highest
 entity F1 on the dev data is kept, of equal ones that with the least loss, else the last. A run
-that was interrupted leaves nothing and starts again.
+that was interrupted goes on with the same command, from checkpoints in <output_dir>.training.
 
 Example:
   python -m bert_clinical.run_ner --task_name=conll --data_dir=i2b2_2010 --do_train --do_eval \\
@@ -62,7 +62,6 @@ class EntityRecognition(Task):
         self._max_seq_length = max_seq_length
         self._published = published
         self.sum_loss = published
-        self.pad_to_max_seq_length = published
 
     def read(self, name: str, *, labelled: bool) -> Part:
         """Reads the part "train", "dev" or "test"."""
@@ -162,22 +161,27 @@ def define_flags(values: ProgramFlags) -> None:
         "word_labels", _FIRST, [_FIRST, _PUBLISHED],
         "first: a word's first WordPiece carries its label, only these are learned, and long "
         "sentences are read in windows. published: as in the original, padding, later WordPieces "
-        "and special tokens are classes too, and long sentences are cut off.",
+        "and special tokens are classes too, long sentences are cut off, and Adam's moments are "
+        "as they are (--noadam_bias_correction).",
         flag_values=values,
     )  # fmt: skip
 
 
-def main(values: ProgramFlags) -> None:
-    """Checks the flags, then runs."""
-    task_flags.check_flags(values, TASKS)
+def main(values: ProgramFlags) -> int:
+    """Checks the flags, then runs; returns an exit status."""
+    published = values.word_labels == _PUBLISHED
+    others: dict[str, bool] = {"pad_to_max_seq_length": published}
+    if published and not values["adam_bias_correction"].present:
+        others["adam_bias_correction"] = False
+    request = task_flags.read(values, TASKS, **others)
     if values.cross_val_sz is not None:
         raise UsageError(
             "--cross_val_sz: the files' own split is used, as in the paper; remove the flag"
         )
     task = EntityRecognition(
-        Path(values.data_dir), values.max_seq_length, published=values.word_labels == _PUBLISHED
+        Path(values.data_dir), request.options.max_seq_length, published=published
     )
-    task_run.run_task(values, task)
+    return task_run.run_task(request, task)
 
 
 def cli() -> None:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sourced by run_classifier.sh and run_ner.sh: the paper's grid of hyperparameters.
+# Sourced by run_classifier.sh and run_ner.sh: the paper's grid of hyperparameters, and its optimizer
+# (--noadam_bias_correction; a --adam_bias_correction after it brings back the programs' default).
 set -euo pipefail
 
 # run_grid PROGRAM METRIC [FLAG...]: one run for each point of the grid and each seed in RANDOM_SEED,
@@ -51,6 +52,7 @@ run_grid() {
             --num_train_epochs="$epochs" \
             --learning_rate="$rate" \
             --train_batch_size="$batch" \
+            --noadam_bias_correction \
             "${seed_flag[@]}" \
             "$@"
         done

@@ -3,6 +3,8 @@
 # batches of 16 and 32, 150 WordPieces. Each variable can name one value or several,
 # and so can RANDOM_SEED: the table then has mean and deviation over the seeds.
 #   TRANSFORMERS_DIR=transformers DATA_DIR=mednli OUTPUT_DIR=mednli_runs run_scripts/run_classifier.sh
+# As in the paper, Adam's moments are not corrected; --adam_bias_correction behind does better in
+# short runs. A run that was interrupted goes on where it stopped.
 # A checkpoint in place of TRANSFORMERS_DIR: INIT_CHECKPOINT=biobert_v1.0 GELU=erf.
 # TASK_NAME=tsv reads train.tsv, dev.tsv and test.tsv. Further flags of run_classifier go behind.
 set -euo pipefail

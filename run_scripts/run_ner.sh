@@ -3,6 +3,8 @@
 # 5e-5, batches of 16 and 32, 150 WordPieces. Each variable can name one value or several,
 # and so can RANDOM_SEED: the table then has mean and deviation over the seeds.
 #   TRANSFORMERS_DIR=transformers DATA_DIR=i2b2_2010 OUTPUT_DIR=i2b2_runs run_scripts/run_ner.sh
+# As in the paper, Adam's moments are not corrected; --adam_bias_correction behind does better in
+# short runs. A run that was interrupted goes on where it stopped.
 # A checkpoint in place of TRANSFORMERS_DIR: INIT_CHECKPOINT=biobert_v1.0 GELU=erf.
 # Further flags of run_ner go behind, for example --word_labels=published.
 set -euo pipefail

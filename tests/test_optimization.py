@@ -79,15 +79,16 @@ def test_names_without_decay() -> None:
         assert not optimization.decays(name)
 
 
+@pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("name", ["kernel", "bias"])
-def test_two_updates_are_the_formula(name: str) -> None:
+def test_two_updates_are_the_formula(name: str, corrected: bool) -> None:
     draw = np.random.default_rng(3)
     start = draw.normal(size=[7, 3]).astype(np.float32)
     variables = {name: tf.Variable(start)}
     slots = optimization.create_slots(variables)
     weight = start.astype(np.float64)
     first = second = np.zeros([7, 3])
-    for rate, scale in [(0.1, 1.0), (0.05, 0.25)]:
+    for step, (rate, scale) in enumerate([(0.1, 1.0), (0.05, 0.25)]):
         gradient = draw.normal(size=[7, 3]).astype(np.float32)
         optimization.apply_adam(
             variables[name],
@@ -97,11 +98,17 @@ def test_two_updates_are_the_formula(name: str) -> None:
             tf.constant(scale),
             tf.constant(rate),
             decay=optimization.decays(name),
+            corrections=(
+                optimization.bias_corrections(tf.constant(step, tf.int64)) if corrected else None
+            ),
         )
         scaled = gradient * scale
         first = 0.9 * first + 0.1 * scaled
         second = 0.999 * second + 0.001 * scaled**2
-        update = first / (np.sqrt(second) + 1e-6)
+        of_first, of_second = (
+            (1 - 0.9 ** (step + 1), 1 - 0.999 ** (step + 1)) if corrected else (1, 1)
+        )
+        update = first / of_first / (np.sqrt(second / of_second) + 1e-6)
         weight = weight - rate * (update + (0.01 * weight if name == "kernel" else 0))
     np.testing.assert_allclose(variables[name], weight, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(slots[f"{name}/adam_m"], first, rtol=1e-5, atol=1e-7)

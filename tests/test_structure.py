@@ -179,6 +179,13 @@ def test_tensorflow_has_one_door() -> None:
             assert not inside or TENSORFLOW in used, f"{name} imports {inside} by another door"
 
 
+def test_flags_go_no_deeper_than_the_program() -> None:
+    """Only programs, and the modules that define flags for several of them, see the object."""
+    for name, path in modules().items():
+        if "data_prep.common.program.ProgramFlags" in imports(path):
+            assert name in PROGRAMS or name.endswith("flags"), name
+
+
 def reached_from(name: str) -> set[str]:
     """Returns every module that importing, and calling, a module can bring in."""
     reached: set[str] = set()

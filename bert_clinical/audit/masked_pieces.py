@@ -73,8 +73,11 @@ class MaskedPieces:
     def __init__(self, model: PretrainedModel, batch_size: int) -> None:
         self._batch_size = batch_size
         self._variables = {
-            name: tf.Variable(value, name=name) for name, value in _with_pooler(model).items()
+            name: tf.Variable(value, name=name)
+            for name, value in {**model.weights, **model.encoder_weights()}.items()
         }
+        self._table = tf.Variable(model.logits_table())
+        self._entries = len(model.tokens)
         self._encoder = BertModel(model.config, gelu=model.gelu)
         table, flat = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
         self._answer = tf.function(
@@ -137,19 +140,10 @@ class MaskedPieces:
         output = self._encoder(self._variables, ids, mask, last_positions=chosen)
         width = self._encoder.config.hidden_size
         vectors = tf.reshape(output.sequence_output[:, 1:], [-1, width])
-        table = self._variables["bert/embeddings/word_embeddings"]
-        logits = masked_lm_logits(self._variables, vectors, table, self._encoder.activation)
+        logits = masked_lm_logits(self._variables, vectors, self._table, self._encoder.activation)
         wanted = tf.gather_nd(logits, tf.stack([rows, pieces], axis=1))
         totals = tf.gather(tf.reduce_logsumexp(logits, axis=-1), rows)
-        first = tf.gather(tf.argmax(logits, axis=-1, output_type=tf.int32), rows)
+        # Rows of the table beyond the vocabulary stand for nothing.
+        best = tf.argmax(logits[:, : self._entries], axis=-1, output_type=tf.int32)
+        first = tf.gather(best, rows)
         return wanted - totals, first == pieces
-
-
-def _with_pooler(model: PretrainedModel) -> dict[str, np.ndarray]:
-    """Returns the weights; the encoder computes a pooler, whose output nobody reads."""
-    width = model.config.hidden_size
-    return {
-        "bert/pooler/dense/kernel": np.zeros((width, width), np.float32),
-        "bert/pooler/dense/bias": np.zeros(width, np.float32),
-        **model.weights,
-    }

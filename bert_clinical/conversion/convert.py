@@ -184,15 +184,7 @@ def read_conversion(
     gelu: str,
     output_dir: Path,
 ) -> WrittenModel:
-    """Returns what an earlier `convert_to_transformers` wrote, for its check.
-
-    Args:
-      prefix: the checkpoint.
-      config: its model.
-      tokens: its vocabulary in the order of the ids.
-      do_lower_case: whether its texts were lower-cased.
-      gelu: the form it was trained with, "tanh" or "erf".
-      output_dir: the folder.
+    """Returns what an earlier `convert_to_transformers`, called with these, wrote; for its check.
 
     Raises:
       UserError: the folder is no output of `convert_to_transformers`, or one of another

@@ -28,6 +28,7 @@ from bert_clinical.pretraining.shapes import shapes_of
 from bert_clinical.pretraining.state import TrainingState
 from bert_clinical.pretraining.step import TrainingStep
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
+from data_prep.common.stopping import StopRequest
 
 _log = logging.getLogger(__name__)
 
@@ -35,19 +36,6 @@ _SECONDS_PER_CALL = 5.0
 """A compiled call is not to take longer, so that a signal is heard soon."""
 
 _BYTES_PER_CALL = 64 << 20
-
-
-@dataclass
-class StopRequest:
-    """Set from a signal handler: the run ends after the step, with a checkpoint.
-
-    One of several workers that is asked ends them all, after the same step.
-
-    Attributes:
-      signal_number: the signal that asked for it, 0 for none.
-    """
-
-    signal_number: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +81,8 @@ def train(
       init_checkpoint: prefix of a checkpoint whose weights to begin with.
       held_out: sets of examples by name, to evaluate on every `eval_every` steps; the first decides
         which checkpoint is the best.
-      stop: asks for an early end.
+      stop: asks for an early end, after a step and with a checkpoint; one of several workers that
+        is asked ends them all, after the same step.
       strategy: of several devices, each of which takes an equal share of every batch. None for one
         device.
       agreement: of several workers, whose chief alone writes. None for a process alone.

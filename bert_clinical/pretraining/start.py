@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,8 @@ from bert_clinical.weights.provenance import (
     best_checkpoint,
     require_recorded_gelu,
 )
-from data_prep.common import atomic_files, program
+from data_prep.common import atomic_files
+from data_prep.common.stopping import StopRequest, stop_on_signals
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +44,6 @@ _OWN_FLAGS = (
 """Paths are each machine's own. What they hold is compared, not what they are called."""
 
 
-class _Stop(training.StopRequest):
-    armed = False
-
-
 def run(request: Request) -> int:
     """Trains and evaluates; returns an exit status."""
     options, output_dir = request.options, request.output_dir
@@ -58,7 +53,11 @@ def run(request: Request) -> int:
         # TensorFlow must know of all workers before it computes anything. With several of them it
         # takes SIGTERM for itself and drops it; hence our own handling comes after.
         strategy = devices.strategy(cluster)
-    with translated_errors(options, cluster), _stop_on_signals() as stop, ExitStack() as stack:
+    with (
+        translated_errors(options, cluster),
+        stop_on_signals(armed=False) as stop,
+        ExitStack() as stack,
+    ):
         agreement.require_same(_identity(request))
         with agreement.together():
             if agreement.is_chief and request.do_train:
@@ -105,7 +104,7 @@ def _identity(request: Request) -> dict[str, Any]:
     }
 
 
-def _train(request: Request, strategy: Any, agreement: WorkerAgreement, stop: _Stop) -> int:
+def _train(request: Request, strategy: Any, agreement: WorkerAgreement, stop: StopRequest) -> int:
     """Trains, or goes on; returns an exit status."""
     chief = agreement.is_chief
     # A run that goes on reads no --init_checkpoint, which need not be there any more.
@@ -215,22 +214,3 @@ def _announce_end(request: Request, result: training.TrainingResult) -> None:
         request.options.gelu, common("vocab_file", "VOCAB"), common("do_lower_case", "BOOL"),
         shlex.quote(f"{request.output_dir}/transformers"),
     )  # fmt: skip
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[_Stop]:
-    """Turns the signals that end a program into a stop after the step, while there is one."""
-    stop = _Stop()
-
-    def handle(number: int, _: object) -> None:
-        if not stop.armed or stop.signal_number:
-            raise SystemExit(128 + number)
-        stop.signal_number = number
-
-    numbers = (*program.ending_signals(), signal.SIGINT)
-    former = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -165,7 +165,7 @@ class TrainingStep:
         for name, variable in self._variables.items():
             first, second = (self._slots[f"{name}/{slot}"] for slot in optimization.SLOTS)
             arguments = (first, second, gradients[name], clipping, rate)
-            decay = {"decay": optimization.decays(name)}
+            decay: dict[str, Any] = {"decay": optimization.decays(name)}
             if self._strategy is None:
                 optimization.apply_adam(variable, *arguments, **decay)
             else:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from absl import flags
 
-from bert_clinical.tasks.options import FineTuningOptions
+from bert_clinical.tasks.options import FineTuningOptions, TaskRequest
+from bert_clinical.weights import model_flags
 from data_prep.common import settings_flags
 from data_prep.common.errors import UsageError
 from data_prep.common.program import ProgramFlags
@@ -64,7 +68,10 @@ def define_common_flags(values: ProgramFlags, defaults: Defaults, tasks: Sequenc
         values, FineTuningOptions, "learning_rate", "num_train_epochs", "warmup_proportion",
         num_train_epochs=defaults.num_train_epochs,
     )  # fmt: skip
-    integer("save_checkpoints_steps", 1000, "Without effect: a short run is written at its end.")
+    integer(
+        "save_checkpoints_steps", 1000,
+        "Updates from one checkpoint to the next. An interrupted run goes on from the last.",
+    )  # fmt: skip
     integer("iterations_per_loop", 1000, "Without effect here.")
     settings_flags.define_tpu_flags(values)
     values.require("data_dir", "task_name", "output_dir")
@@ -85,15 +92,22 @@ def define_further_flags(values: ProgramFlags) -> None:
         "given, else tanh. BioBERT has erf.",
         flag_values=values,
     )  # fmt: skip
-    settings_flags.define(values, FineTuningOptions, "random_seed", "skip_padding")
+    settings_flags.define(
+        values, FineTuningOptions, "adam_bias_correction", "random_seed", "skip_padding"
+    )
     flags.DEFINE_boolean(
         "check_case", True, "Refuse a --do_lower_case that the vocabulary's capitals contradict.",
         flag_values=values,
     )  # fmt: skip
 
 
-def check_flags(values: ProgramFlags, tasks: Sequence[str]) -> str:
-    """Checks what can be checked without any file; returns the task's name in lower case.
+def read(values: ProgramFlags, tasks: Sequence[str], **others: Any) -> TaskRequest:
+    """Returns what the flags ask for, checked as far as it can be without any file.
+
+    Args:
+      values: the parsed flags.
+      tasks: that the program knows.
+      **others: settings of training that are no flags, or that other flags decide.
 
     Raises:
       UsageError: flags that cannot go together, or a value that cannot be.
@@ -125,4 +139,17 @@ def check_flags(values: ProgramFlags, tasks: Sequence[str]) -> str:
                 f"--{missing[0]} is missing; training starts from --init_checkpoint, "
                 "--bert_config_file and --vocab_file, or from --transformers_dir"
             )
-    return task
+    options = settings_flags.read(values, FineTuningOptions)
+    model = model_flags.read(values)
+    return TaskRequest(
+        task_name=task,
+        output_dir=Path(values.output_dir),
+        options=dataclasses.replace(options, **others),
+        model=dataclasses.replace(model, model_dir=values.transformers_dir),
+        do_train=values.do_train,
+        do_eval=values.do_eval,
+        do_predict=values.do_predict,
+        eval_batch_size=values.eval_batch_size,
+        predict_batch_size=values.predict_batch_size,
+        save_checkpoints_steps=values.save_checkpoints_steps,
+    )

@@ -155,15 +155,25 @@ class TaskTraining:
       model: its variables are changed.
       schedule: the learning rate.
       random_seed: of the dropout masks.
+      adam_bias_correction: correct the bias of Adam's moments; Google's programs do not.
+
+    Attributes:
+      slots: the optimizer's, by name.
     """
 
     def __init__(
-        self, model: TaskModel, schedule: optimization.Schedule, *, random_seed: int
+        self,
+        model: TaskModel,
+        schedule: optimization.Schedule,
+        *,
+        random_seed: int,
+        adam_bias_correction: bool = False,
     ) -> None:
         self._model = model
         self._schedule = schedule
         self._random_seed = random_seed
-        self._slots = optimization.create_slots(model.variables)
+        self._adam_bias_correction = adam_bias_correction
+        self.slots = optimization.create_slots(model.variables)
         self._step = tf.function(
             self._update,
             autograph=False,
@@ -187,10 +197,12 @@ class TaskTraining:
         norm = optimization.global_norm({**gradients, _WORD_EMBEDDINGS: rows.values})
         clipping = optimization.clip_scale(norm)
         rate = self._schedule.rate_at(step)
+        corrections = optimization.bias_corrections(step) if self._adam_bias_correction else None
         for name, variable in variables.items():
-            first, second = (self._slots[f"{name}/{slot}"] for slot in optimization.SLOTS)
+            first, second = (self.slots[f"{name}/{slot}"] for slot in optimization.SLOTS)
             gradient = tf.convert_to_tensor(gradients[name])
             optimization.apply_adam(
-                variable, first, second, gradient, clipping, rate, decay=optimization.decays(name)
-            )
+                variable, first, second, gradient, clipping, rate,
+                decay=optimization.decays(name), corrections=corrections,
+            )  # fmt: skip
         return loss

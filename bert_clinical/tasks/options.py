@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from bert_clinical.weights.model_flags import NamedModel
 from data_prep.common.settings_flags import setting
 
 
@@ -30,4 +32,39 @@ class FineTuningOptions:
     skip_padding: bool = setting(
         True, "Compute the real tokens alone; padding has no part in any loss or gradient."
     )
+    adam_bias_correction: bool = setting(
+        True,
+        "Correct the bias of Adam's moments, without which short runs learn worse; Google's "
+        "programs and the paper do without.",
+    )
     pad_to_max_seq_length: bool = False
+
+
+@dataclass(frozen=True)
+class TaskRequest:
+    """What a fine-tuning program is asked to do, beside what is particular to its task.
+
+    Attributes:
+      task_name: of the program's tasks.
+      output_dir: where model, results and predictions go.
+      options: how to train.
+      model: the model to begin with, its `model_dir` a transformers folder; with `do_train` false
+        the fine-tuned one, None for the one in `output_dir`.
+      do_train: train.
+      do_eval: measure on the dev data.
+      do_predict: predict the test data.
+      eval_batch_size: examples computed at once on the dev data.
+      predict_batch_size: examples computed at once on the test data.
+      save_checkpoints_steps: updates from one checkpoint to the next.
+    """
+
+    task_name: str
+    output_dir: Path
+    options: FineTuningOptions
+    model: NamedModel
+    do_train: bool
+    do_eval: bool
+    do_predict: bool
+    eval_batch_size: int
+    predict_batch_size: int
+    save_checkpoints_steps: int

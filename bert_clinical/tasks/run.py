@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bert_clinical.tasks import folder as task_folder
+from bert_clinical.tasks.checkpoints import (
+    TrainingFolder,
+    digest_of_examples,
+    digest_of_weights,
+)
 from bert_clinical.tasks.data import Encoded
-from bert_clinical.tasks.options import FineTuningOptions
-from bert_clinical.weights.model_flags import given_case, load_named_checkpoint, require_positions
-from bert_clinical.weights.pretrained import PretrainedModel, load_from_transformers
-from data_prep.common import settings_flags
+from bert_clinical.tasks.options import TaskRequest
+from bert_clinical.weights.model_flags import require_positions
+from bert_clinical.weights.pretrained import PretrainedModel
 from data_prep.common.errors import UserError
-from data_prep.common.program import ProgramFlags
+from data_prep.common.stopping import Stopped, StopRequest, stop_on_signals
 
 if TYPE_CHECKING:
     from bert_clinical.tasks.model import TaskModel
+    from bert_clinical.tasks.training import FineTuned
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +74,6 @@ class Task(ABC):
     metric: str
     per_token: bool
     sum_loss: bool = False
-    pad_to_max_seq_length: bool = False
 
     @abstractmethod
     def read(self, name: str, *, labelled: bool) -> Part:
@@ -102,77 +106,109 @@ class Task(ABC):
         """Compares answers with labels."""
 
 
-def run_task(values: ProgramFlags, task: Task) -> None:
-    """Reads, trains, measures, writes: the whole of a program after its flags are checked."""
-    output_dir, model_dir = Path(values.output_dir), _model_dir(values)
-    task_folder.require_output(output_dir, task.program, model_dir=model_dir)
-    train = task.read("train", labelled=True) if values.do_train else None
-    dev = task.read("dev", labelled=True) if values.do_eval else None
-    test = task.read("test", labelled=False) if values.do_predict else None
+def run_task(request: TaskRequest, task: Task) -> int:
+    """Reads, trains, measures, writes: the whole of a program; returns its exit status."""
+    model_dir = _model_dir(request)
+    task_folder.require_output(request.output_dir, task.program, model_dir=model_dir)
+    train = task.read("train", labelled=True) if request.do_train else None
+    dev = task.read("dev", labelled=True) if request.do_eval else None
+    test = task.read("test", labelled=False) if request.do_predict else None
     if model_dir is not None:
         found = task_folder.load_fine_tuned(
             model_dir,
             task.architecture,
-            do_lower_case=given_case(values),
-            check_case=values.check_case,
+            do_lower_case=request.model.do_lower_case,
+            check_case=request.model.check_case,
         )
         model, labels = found.pretrained, list(found.labels)
     else:
-        model = _load_pretrained(values)
+        _require_transformers_folder(request.model.model_dir)
+        model = request.model.load()
         labels = [] if train is None else task.labels(train)
-    _check_model(values, model, per_token=task.per_token)
+    require_positions(request.options.max_seq_length, model)
+    if not task.per_token and not model.has_pooler():
+        _log.info("%s: has no pooler; training starts it afresh.", model.source)
     for part in (train, dev, test):
         if part is not None:
             task.check_labels(part, labels)
-    _Run(values, task, output_dir, model, labels).finish(train, dev, test)
+    with stop_on_signals() as stop:
+        return _Run(request, task, model, labels, stop).finish(train, dev, test)
 
 
 @dataclass
 class _Run:
     """A run whose inputs are read and checked."""
 
-    values: ProgramFlags
+    request: TaskRequest
     task: Task
-    output_dir: Path
     model: PretrainedModel
     labels: list[str]
+    stop: StopRequest
 
-    def finish(self, train: Part | None, dev: Part | None, test: Part | None) -> None:
+    def finish(self, train: Part | None, dev: Part | None, test: Part | None) -> int:
         """Trains if there is something to train on, measures and writes."""
         from bert_clinical.tasks.model import TaskModel
 
-        encoded = {
-            part.name: self.task.encode(part, self.model, self.labels)
-            for part in (train, dev, test)
-            if part is not None
-        }
+        parts = [part for part in (train, dev, test) if part is not None]
+        encoded = {part.name: self.task.encode(part, self.model, self.labels) for part in parts}
         self._require_segments(encoded)
         network = TaskModel(
             self.model.config, self.model.weights, num_labels=len(self.labels),
             per_token=self.task.per_token, gelu=self.model.gelu,
-            random_seed=self.values.random_seed, sum_loss=self.task.sum_loss,
-            skip_padding=self.values.skip_padding,
+            random_seed=self.request.options.random_seed, sum_loss=self.task.sum_loss,
+            skip_padding=self.request.options.skip_padding,
         )  # fmt: skip
-        results: dict[str, Any] = {"task_name": self.values.task_name, "labels": self.labels}
-        if train is not None:
-            results |= self._train(network, dev, encoded)
-        files: dict[str, Sequence[str]] = {}
-        for part, prefix in ((dev, "eval"), (test, "test")):
-            if part is None:
-                continue
-            measured = self._measure(network, part, encoded[part.name])
-            files |= measured.files
-            if measured.metrics:
-                results |= {f"{prefix}_{name}": value for name, value in measured.metrics.items()}
-                results[part.name] = {"examples": len(part.examples), **measured.details}
-                _log.info("Results on the %s data:", part.name)
-                for line in measured.table:
-                    _log.info("%s", line)
-        if train is None:
-            self._write_results(results, files)
-        else:
-            self._write_model(network, results, files)
-        _log.info("Wrote %s.", self.output_dir)
+        try:
+            if train is None:
+                self._write_results(*self._measured(network, dev, test, encoded))
+            else:
+                self._train_and_write(network, dev, test, encoded)
+        except Stopped as stopped:
+            goes_on = "; the same command goes on from there" if train else ""
+            _log.info("Stopped by signal %d%s.", stopped.exit_status - 128, goes_on)
+            return stopped.exit_status
+        _log.info("Wrote %s.", self.request.output_dir)
+        return 0
+
+    def _train_and_write(
+        self,
+        network: TaskModel,
+        dev: Part | None,
+        test: Part | None,
+        encoded: Mapping[str, Sequence[Any]],
+    ) -> None:
+        """Trains, measures and writes; what an end in between leaves is gone on from."""
+        folder = TrainingFolder(self.request.output_dir, self._identity(encoded))
+        with folder.held(self.task.program):
+            done = self._train(network, dev, encoded, folder)
+            try:
+                results, files = self._measured(network, dev, test, encoded)
+            except Stopped:
+                folder.write(done.progress, network.variables)
+                raise
+            self._write_model(network, {**self._of_training(done), **results}, files)
+            folder.remove()
+
+    def _identity(self, encoded: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Returns what decides how a training goes."""
+        kept = {
+            f"--{name}": value
+            for name, value in asdict(self.request.options).items()
+            if name != "pad_to_max_seq_length"
+        }
+        return {
+            **kept,
+            "--task_name": self.request.task_name,
+            "set of labels": self.labels,
+            "way to learn": [self.task.per_token, self.task.sum_loss],
+            "model": digest_of_weights(self.model.weights),
+            "form of GELU": self.model.gelu,
+            **{
+                f"file of {name} data": digest_of_examples(self.task.inputs(encoded[name]))
+                for name in ("train", "dev")
+                if name in encoded
+            },
+        }
 
     def _require_segments(self, encoded: Mapping[str, Sequence[Any]]) -> None:
         """Raises `UserError` if the model knows fewer segments than the inputs have."""
@@ -189,36 +225,68 @@ class _Run:
             )
 
     def _train(
-        self, network: TaskModel, dev: Part | None, encoded: Mapping[str, Sequence[Any]]
-    ) -> dict[str, Any]:
-        """Trains the model and returns what the results say of it."""
+        self,
+        network: TaskModel,
+        dev: Part | None,
+        encoded: Mapping[str, Sequence[Any]],
+        folder: TrainingFolder,
+    ) -> FineTuned:
         from bert_clinical.tasks import training
 
-        values, task = self.values, self.task
-        options = settings_flags.read(
-            values, FineTuningOptions, pad_to_max_seq_length=task.pad_to_max_seq_length
-        )
+        task = self.task
         done = training.fine_tune(
             model=network,
             examples=task.inputs(encoded["train"]),
-            options=options,
+            options=self.request.options,
             evaluate=(
                 (lambda: self._measure(network, dev, encoded["dev"]).metrics) if dev else None
             ),
             metric=task.metric,
+            folder=folder,
+            save_every=self.request.save_checkpoints_steps,
+            stop=self.stop,
         )
         if dev is not None:
             _log.info("Epoch %d is the best by %s on the dev data.", done.best.number, task.metric)
-        settings = {**asdict(options), "gelu": self.model.gelu, "model": self.model.source}
-        return {**_of_training(done), "hyperparameters": settings}
+        return done
+
+    def _of_training(self, done: FineTuned) -> dict[str, Any]:
+        """Returns what the results say of a training."""
+        options = {
+            **asdict(self.request.options), "gelu": self.model.gelu, "model": self.model.source,
+        }  # fmt: skip
+        return {**_of_training(done), "hyperparameters": options}
+
+    def _measured(
+        self,
+        network: TaskModel,
+        dev: Part | None,
+        test: Part | None,
+        encoded: Mapping[str, Sequence[Any]],
+    ) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
+        """Measures and predicts; returns results and lines of files."""
+        results: dict[str, Any] = {"task_name": self.request.task_name, "labels": self.labels}
+        files: dict[str, Sequence[str]] = {}
+        for part, prefix in ((dev, "eval"), (test, "test")):
+            if part is None:
+                continue
+            measured = self._measure(network, part, encoded[part.name])
+            files |= measured.files
+            if measured.metrics:
+                results |= {f"{prefix}_{name}": value for name, value in measured.metrics.items()}
+                results[part.name] = {"examples": len(part.examples), **measured.details}
+                _log.info("Results on the %s data:", part.name)
+                for line in measured.table:
+                    _log.info("%s", line)
+        return results, files
 
     def _measure(self, network: TaskModel, part: Part, encoded: Sequence[Any]) -> Measured:
         from bert_clinical.tasks import training
 
-        values, task = self.values, self.task
+        request, task = self.request, self.task
         inputs = task.inputs(encoded)
-        size = values.predict_batch_size if part.name == "test" else values.eval_batch_size
-        logits = training.predict(network, inputs, size)
+        size = request.predict_batch_size if part.name == "test" else request.eval_batch_size
+        logits = training.predict(network, inputs, size, self.stop)
         measured = task.measure(part, encoded, logits, self.labels)
         if not part.labelled:
             return measured
@@ -235,8 +303,9 @@ class _Run:
     ) -> None:
         from bert_clinical.tasks.model import HEAD_DROPOUT
 
+        output_dir = self.request.output_dir
         record = {"gelu": self.model.gelu, "do_lower_case": self.model.do_lower_case}
-        with task_folder.new_folder(self.output_dir, self.task.program, record) as folder:
+        with task_folder.new_folder(output_dir, self.task.program, record) as folder:
             task_folder.write_model(
                 folder, architecture=self.task.architecture, config=self.model.config,
                 gelu=self.model.gelu, tokens=self.model.tokens, rules=self.model.rules,
@@ -250,18 +319,19 @@ class _Run:
         """Returns the longest sequence that the model has been trained on by now."""
         if self.model.trained_length is None:
             return self.model.config.max_position_embeddings
-        return max(self.model.trained_length, self.values.max_seq_length)
+        return max(self.model.trained_length, self.request.options.max_seq_length)
 
     def _write_results(self, results: dict[str, Any], files: dict[str, Sequence[str]]) -> None:
-        if task_folder.is_fine_tuned(self.output_dir):
-            task_folder.write_results(self.output_dir, results, files)
+        output_dir = self.request.output_dir
+        if task_folder.is_fine_tuned(output_dir):
+            task_folder.write_results(output_dir, results, files)
             return
         record = {"model": self.model.source}
-        with task_folder.new_folder(self.output_dir, self.task.program, record) as folder:
+        with task_folder.new_folder(output_dir, self.task.program, record) as folder:
             task_folder.write_results(folder, results, files)
 
 
-def _of_training(done: Any) -> dict[str, Any]:
+def _of_training(done: FineTuned) -> dict[str, Any]:
     return {
         "best_epoch": done.best.number,
         "global_step": done.best.step,
@@ -278,32 +348,25 @@ def _of_training(done: Any) -> dict[str, Any]:
     }
 
 
-def _model_dir(values: ProgramFlags) -> Path | None:
+def _require_transformers_folder(path: str | None) -> None:
+    if path is not None and not (Path(path) / task_folder.CONFIG_FILE).is_file():
+        raise UserError(
+            f"--transformers_dir: {path} holds no {task_folder.CONFIG_FILE}; expected a folder of "
+            "transformers, or --init_checkpoint, --bert_config_file and --vocab_file"
+        )
+
+
+def _model_dir(request: TaskRequest) -> Path | None:
     """Returns the folder of the fine-tuned model that is to be evaluated, None if one is trained.
 
     Differs: Google's program evaluates a new layer of random weights where nothing was trained.
     """
-    if values.do_train:
+    if request.do_train:
         return None
-    folder = Path(values.transformers_dir or values.output_dir)
+    folder = Path(request.model.model_dir or request.output_dir)
     if not task_folder.is_fine_tuned(folder):
         raise UserError(
             f"{folder}: holds no fine-tuned model to evaluate; give --do_train, or one in "
             "--transformers_dir"
         )
     return folder
-
-
-def _load_pretrained(values: ProgramFlags) -> PretrainedModel:
-    if values.transformers_dir:
-        folder = Path(values.transformers_dir)
-        return load_from_transformers(
-            folder, do_lower_case=given_case(values), check_case=values.check_case
-        )
-    return load_named_checkpoint(values)
-
-
-def _check_model(values: ProgramFlags, model: PretrainedModel, *, per_token: bool) -> None:
-    require_positions(values, model)
-    if not per_token and not model.has_pooler():
-        _log.info("%s: has no pooler; training starts it afresh.", model.source)

@@ -1,8 +1,10 @@
-"""The flags with which the programs that use a model name it."""
+"""The flags with which the programs that use a model name it, and what they name."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from absl import flags
@@ -18,6 +20,109 @@ from data_prep.common.paths import require_readable_file
 from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model as a program's flags of the same names name it.
+
+    Attributes:
+      model_dir: a transformers folder, or one with checkpoint, config and vocabulary.
+      init_checkpoint: without `model_dir`, a checkpoint, with the two files that follow.
+      bert_config_file: where it is not in `model_dir`.
+      vocab_file: where it is not in `model_dir`.
+      do_lower_case: None where the command line does not say it.
+      gelu: None where the command line does not say it.
+      check_case: refuse a casing that the vocabulary contradicts.
+    """
+
+    model_dir: str | None = None
+    init_checkpoint: str | None = None
+    bert_config_file: str | None = None
+    vocab_file: str | None = None
+    do_lower_case: bool | None = None
+    gelu: str | None = None
+    check_case: bool = True
+
+    def load(self, *, heads: bool = False) -> PretrainedModel:
+        """Reads the model.
+
+        Args:
+          heads: the pretraining heads too, where they are there.
+
+        Raises:
+          UserError: a file is missing, or they do not belong together.
+        """
+        if self.model_dir is None:
+            return self._load_checkpoint(heads)
+        folder = Path(self.model_dir)
+        if (folder / "config.json").is_file():
+            if self.gelu is not None:
+                raise UsageError(
+                    "--gelu belongs to a checkpoint; config.json of the folder says it"
+                )
+            return load_from_transformers(
+                folder, do_lower_case=self.do_lower_case, check_case=self.check_case, heads=heads
+            )
+        beside = folder if folder.is_dir() else folder.parent
+        named = dataclasses.replace(
+            self,
+            init_checkpoint=str(folder),
+            bert_config_file=self.bert_config_file or str(beside / "bert_config.json"),
+            vocab_file=self.vocab_file or str(beside / "vocab.txt"),
+        )
+        return named._load_checkpoint(heads)
+
+    def load_reference(self, reference_dir: str, model: PretrainedModel) -> PretrainedModel:
+        """Reads, with its heads, the model that this one's training began with.
+
+        What a checkpoint's folder does not say is as in this model: config, vocabulary, casing,
+        GELU.
+
+        Args:
+          reference_dir: a folder of either kind.
+          model: what `load` returned.
+
+        Raises:
+          UserError: the folder holds no model, or not all of it.
+        """
+        folder = Path(reference_dir)
+        if (folder / "config.json").is_file():
+            return load_from_transformers(folder, check_case=self.check_case, heads=True)
+        beside = folder if folder.is_dir() else folder.parent
+        own = Path(self.model_dir or "")
+        own = own if self.model_dir and own.is_dir() else Path(model.source).parent
+
+        def file(name: str, given: str | None) -> str:
+            there = beside / name
+            return str(there if there.is_file() else given or own / name)
+
+        recorded = recorded_gelu(beside)
+        named = dataclasses.replace(
+            self,
+            init_checkpoint=reference_dir,
+            bert_config_file=file("bert_config.json", self.bert_config_file),
+            vocab_file=file("vocab.txt", self.vocab_file),
+            do_lower_case=model.do_lower_case,
+            gelu=recorded[0] if recorded else model.gelu,
+        )
+        return named._load_checkpoint(heads=True)
+
+    def _load_checkpoint(self, heads: bool) -> PretrainedModel:
+        if self.do_lower_case is None:
+            raise UsageError(
+                "--do_lower_case is needed for a checkpoint; False for a cased model such as "
+                "BioBERT"
+            )
+        return load_from_checkpoint(
+            init_checkpoint=str(self.init_checkpoint),
+            bert_config_file=require_readable_file(str(self.bert_config_file), "bert_config_file"),
+            vocab_file=require_readable_file(str(self.vocab_file), "vocab_file"),
+            do_lower_case=self.do_lower_case,
+            gelu=self.gelu,
+            check_case=self.check_case,
+            heads=heads,
+        )
 
 
 def define_model_dir(values: ProgramFlags) -> None:
@@ -57,129 +162,31 @@ def define_checkpoint_options(values: ProgramFlags) -> None:
     )  # fmt: skip
 
 
-def load_from_model_dir(
-    values: ProgramFlags, *, do_lower_case: bool | None, heads: bool = False
-) -> PretrainedModel:
-    """Reads the model that `--model_dir` names.
-
-    Args:
-      values: with `model_dir`, `bert_config_file`, `vocab_file`, `gelu` and `check_case`.
-      do_lower_case: None where the command line does not say it.
-      heads: the pretraining heads too, where they are there.
-
-    Raises:
-      UserError: the folder holds no model, or not all of it.
-    """
-    folder = Path(values.model_dir)
-    if (folder / "config.json").is_file():
-        if values.gelu is not None:
-            raise UsageError("--gelu belongs to a checkpoint; config.json of the folder says it")
-        return load_from_transformers(
-            folder, do_lower_case=do_lower_case, check_case=values.check_case, heads=heads
-        )
-    beside = folder if folder.is_dir() else folder.parent
-    config_file = values.bert_config_file or beside / "bert_config.json"
-    vocab_file = values.vocab_file or beside / "vocab.txt"
-    if do_lower_case is None:
-        raise UsageError(
-            "--do_lower_case is needed for a checkpoint; False for a cased model such as BioBERT"
-        )
-    return _load(
-        values,
-        init_checkpoint=str(folder),
-        bert_config_file=config_file,
-        vocab_file=vocab_file,
-        do_lower_case=do_lower_case,
-        heads=heads,
-    )
+def read(values: ProgramFlags) -> NamedModel:
+    """Returns the model that the flags name; --do_lower_case counts for a folder only if given."""
+    named = {
+        field.name: values[field.name].value
+        for field in dataclasses.fields(NamedModel)
+        if field.name in values
+    }
+    if named.get("init_checkpoint") is None and not values["do_lower_case"].present:
+        named["do_lower_case"] = None
+    return NamedModel(**named)
 
 
-def load_reference(values: ProgramFlags, model: PretrainedModel) -> PretrainedModel:
-    """Reads the model that `--reference_dir` names, which another model's training began with.
-
-    What a checkpoint's folder does not say is as in the model: config, vocabulary, casing, GELU.
-
-    Args:
-      values: with `reference_dir` and the flags of `load_from_model_dir`.
-      model: that other model.
-
-    Raises:
-      UserError: the folder holds no model, or not all of it.
-    """
-    folder = Path(values.reference_dir)
-    if (folder / "config.json").is_file():
-        return load_from_transformers(folder, check_case=values.check_case, heads=True)
-    beside = folder if folder.is_dir() else folder.parent
-    own = Path(values.model_dir) if Path(values.model_dir).is_dir() else Path(model.source).parent
-    files = {}
-    for flag, name in (("bert_config_file", "bert_config.json"), ("vocab_file", "vocab.txt")):
-        there = beside / name
-        files[flag] = there if there.is_file() else values[flag].value or own / name
-    return load_from_checkpoint(
-        init_checkpoint=values.reference_dir,
-        bert_config_file=require_readable_file(files["bert_config_file"], "bert_config_file"),
-        vocab_file=require_readable_file(files["vocab_file"], "vocab_file"),
-        do_lower_case=model.do_lower_case,
-        gelu=recorded[0] if (recorded := recorded_gelu(beside)) else model.gelu,
-        check_case=values.check_case,
-        heads=True,
-    )
-
-
-def load_named_checkpoint(values: ProgramFlags) -> PretrainedModel:
-    """Reads the checkpoint that `init_checkpoint`, `bert_config_file` and `vocab_file` name.
-
-    Raises:
-      UserError: a file is missing, or they do not belong together.
-    """
-    return _load(
-        values,
-        init_checkpoint=values.init_checkpoint,
-        bert_config_file=values.bert_config_file,
-        vocab_file=values.vocab_file,
-        do_lower_case=values.do_lower_case,
-    )
-
-
-def _load(
-    values: ProgramFlags,
-    *,
-    init_checkpoint: str,
-    bert_config_file: str | Path,
-    vocab_file: str | Path,
-    do_lower_case: bool,
-    heads: bool = False,
-) -> PretrainedModel:
-    """Reads a checkpoint under the flags `gelu` and `check_case`."""
-    return load_from_checkpoint(
-        init_checkpoint=init_checkpoint,
-        bert_config_file=require_readable_file(bert_config_file, "bert_config_file"),
-        vocab_file=require_readable_file(vocab_file, "vocab_file"),
-        do_lower_case=do_lower_case,
-        gelu=values.gelu,
-        check_case=values.check_case,
-        heads=heads,
-    )
-
-
-def given_case(values: ProgramFlags) -> bool | None:
-    """Returns `do_lower_case` if it stands on the command line, else None."""
-    return values.do_lower_case if values["do_lower_case"].present else None
-
-
-def require_positions(values: ProgramFlags, model: PretrainedModel) -> None:
-    """Raises `UserError` if `max_seq_length` is more than the model has positions for.
+def require_positions(max_seq_length: int, model: PretrainedModel) -> None:
+    """Raises `UserError` if --max_seq_length is more than the model has positions for.
 
     Warns where it is more than the model was trained on.
     """
-    if values.max_seq_length > model.config.max_position_embeddings:
+    if max_seq_length > model.config.max_position_embeddings:
         raise UserError(
-            f"--max_seq_length is {values.max_seq_length}, but the model takes "
+            f"--max_seq_length is {max_seq_length}, but the model takes "
             f"{model.config.max_position_embeddings} positions at most"
         )
-    if model.trained_length is not None and values.max_seq_length > model.trained_length:
+    if model.trained_length is not None and max_seq_length > model.trained_length:
         _log.warning(
             "--max_seq_length is %d, but %s was trained on sequences of at most %d WordPieces; "
             "its positions beyond that are as they were before that training",
-            values.max_seq_length, model.source, model.trained_length,
+            max_seq_length, model.source, model.trained_length,
         )  # fmt: skip

@@ -30,6 +30,8 @@ from data_prep.common.json_files import read_json_object
 
 _log = logging.getLogger(__name__)
 
+WORD_EMBEDDINGS = "bert/embeddings/word_embeddings"
+
 _DEFAULT_GELU = "tanh"
 
 
@@ -75,6 +77,12 @@ class PretrainedModel:
     def has_pooler(self) -> bool:
         """Tells whether it gives a pooled output."""
         return any(name.startswith(f"{POOLER}/") for name in self.weights)
+
+    def logits_table(self) -> np.ndarray:
+        """Returns float32 [V, H]: what the masked LM logits are products with."""
+        if self.output_embeddings is not None:
+            return self.output_embeddings
+        return self.weights[WORD_EMBEDDINGS]
 
     def encoder_weights(self) -> dict[str, np.ndarray]:
         """Returns the encoder's weights, with zeros for a pooler that is not there."""

@@ -22,6 +22,7 @@ from bert_clinical.pretraining.run import require_same_run
 from bert_clinical.weights import checkpoint
 from bert_clinical.weights.provenance import best_checkpoint
 from data_prep.common.errors import UserError
+from data_prep.common.stopping import StopRequest
 from tests.golden_data import golden
 
 TINY = TrainingOptions(
@@ -161,7 +162,7 @@ def test_interrupted_and_uninterrupted_runs_are_the_same(tmp_path: Path) -> None
     """However the steps are divided into calls, checkpoints and starts."""
     train(tmp_path / "whole", model=DROPOUT)
 
-    class StopAt(training.StopRequest):
+    class StopAt(StopRequest):
         def __init__(self, folder: Path, step: int) -> None:
             super().__init__()
             self.reached = lambda: (folder / f"model.ckpt-{step}.index").exists()

@@ -56,6 +56,7 @@ def test_each_point_is_run_once_and_the_best_comes_first(tmp_path: Path) -> None
     assert lines[:2] == [f"{runs[0]} is complete.", f"== {runs[1]}"]
     results = json.loads((tmp_path / runs[1] / "eval_results.json").read_text())
     assert results["hyperparameters"]["random_seed"] == 7
+    assert results["hyperparameters"]["adam_bias_correction"] is False
     table = pd.read_csv(tmp_path / "runs" / "results.csv")
     assert table["learning_rate"].tolist() == [5e-5, 2e-5]
     assert table["dev"].tolist() == [results["eval_accuracy"], -0.5]

@@ -23,7 +23,7 @@ from tests.running import assert_success, exit_status_here, run_program
 from tests.theirs import needs_transformers, theirs
 
 SETTINGS = {
-    "task_name": "MedNLI", "max_seq_length": 48, "learning_rate": 3e-4, "train_batch_size": 8,
+    "task_name": "MedNLI", "max_seq_length": 48, "learning_rate": 1e-3, "train_batch_size": 8,
     "num_train_epochs": 5, "warmup_proportion": 0.1,
 }  # fmt: skip
 

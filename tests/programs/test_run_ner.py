@@ -15,7 +15,7 @@ from tests.running import assert_success, exit_status_here, run_program
 from tests.theirs import needs_transformers, theirs
 
 SETTINGS = {
-    "task_name": "i2b2_2010", "max_seq_length": 48, "learning_rate": 1e-3, "train_batch_size": 8,
+    "task_name": "i2b2_2010", "max_seq_length": 48, "learning_rate": 3e-3, "train_batch_size": 8,
     "num_train_epochs": 3,
 }  # fmt: skip
 LABELS = ["O", "B-problem", "I-problem", "B-treatment", "I-treatment"]
@@ -111,7 +111,7 @@ def test_a_trained_model_labels_words_alone(trained: Path, data: Path, tmp_path:
 
 
 def test_as_published(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    settings = {**SETTINGS, "max_seq_length": 32, "num_train_epochs": 2}
+    settings = {**SETTINGS, "max_seq_length": 32, "num_train_epochs": 2, "learning_rate": 1e-3}
     out = tmp_path / "out"
     assert run(
         **from_checkpoint(), **settings, data_dir=data, output_dir=out, word_labels="published",
