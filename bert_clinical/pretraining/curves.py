@@ -14,7 +14,6 @@ _PANELS = (
     ("Perplexity of the masked LM", ("masked_lm_perplexity",)),
     ("Learning rate", ("learning_rate",)),
     ("Gradient norm before clipping", ("gradient_norm",)),
-    ("Real WordPieces a second", ("tokens_per_second",)),
 )
 _LABELS = {
     "loss": ("total", "C0"),
@@ -22,7 +21,7 @@ _LABELS = {
     "next_sentence_loss": ("next sentence", "C2"),
     "masked_lm_accuracy": ("masked LM", "C1"),
     "next_sentence_accuracy": ("next sentence", "C2"),
-    "masked_lm_perplexity": ("training", "C1"),
+    "masked_lm_perplexity": ("masked LM", "C1"),
 }
 _LOGARITHMIC = "masked_lm_perplexity"
 _HELD_OUT_MARKERS = "osD^vP*X"
@@ -43,7 +42,11 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     held_out = [source for source in sources if source[0] == "held_out"]
     figure = Figure(figsize=(15, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, names) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
+    places = figure.subplots(2, 3).flat
+    for axes in places[len(_PANELS) :]:
+        axes.set_axis_off()
+    # No speed: the same run gives the same picture.
+    for axes, (title, names) in zip(places[: len(_PANELS)], _PANELS, strict=True):
         for name in names:
             _draw(axes, history, name, ("training", ""), ".-")
             for number, source in enumerate(held_out):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.pretraining.speed import Speed, speed_text
 from bert_clinical.pretraining.step import METRICS
 from data_prep.common import atomic_files
-from data_prep.common.progress import format_rate
+from data_prep.common.progress import format_rate, terminal_bar
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class TrainingLog:
         self._work: list[np.ndarray] = []
         self._said: float | None = None
         self._curves_drawn = 0.0
-        self._bar = _bar(first_step, options.num_train_steps)
+        self._bar = terminal_bar("steps", total=options.num_train_steps, done=first_step)
 
     def steps(self, first: int, rows: np.ndarray, work: np.ndarray) -> None:
         """Takes steps that were made.
@@ -197,15 +196,6 @@ def _losses(values: Mapping[str, float]) -> str:
         f"sentence {values['next_sentence_loss']:.4f}, accuracy "
         f"{values['next_sentence_accuracy']:.4f})"
     )
-
-
-def _bar(first_step: int, total: int) -> Any:
-    """Returns a progress bar where there is a terminal, else None."""
-    if not sys.stderr.isatty():
-        return None
-    from tqdm import tqdm
-
-    return tqdm(total=total, initial=first_step, unit=" steps", dynamic_ncols=True)
 
 
 def _write_history(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

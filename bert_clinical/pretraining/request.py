@@ -13,6 +13,7 @@ from typing import Any
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.pretraining.data_check import require_fitting_sidecars
 from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.tfrecords.sidecars import doubts
 from data_prep.common.errors import UsageError, UserError, os_error_message
 from data_prep.common.input_files import find_local_files
 from data_prep.common.paths import require_readable_file
@@ -90,6 +91,8 @@ def checked_request(options: TrainingOptions, flags: Mapping[str, Any]) -> Reque
         config_file,
         flags["init_checkpoint"],
     )
+    for line in doubts(sidecars[path] for path in input_files if path in sidecars):
+        _log.warning("%s", line)
     return Request(
         options=options,
         config=config,

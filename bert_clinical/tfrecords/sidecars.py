@@ -110,11 +110,10 @@ def doubts(descriptions: Iterable[Mapping[str, Any]]) -> list[str]:
         and all(isinstance(count.get(name), int) for name in ("documents", "instances"))
     ]
     found = []
-    alone = sum(count["documents"] == 1 for count in known)
-    if alone:
+    if known and all(count["documents"] == 1 for count in known):
         found.append(
-            f"{alone} of {len(known)} input(s) hold one document only, from which the random next "
-            "sentences come too; expected a blank line after every note"
+            f"{'each input' if len(known) > 1 else 'the input'} holds one document only, from "
+            "which the random next sentences come too; expected a blank line after every note"
         )
     instances = sum(count["instances"] for count in known if count["instances"] > 0)
     random_next = sum(count.get("random_next") or 0 for count in known)

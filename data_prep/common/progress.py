@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 _log = logging.getLogger(__name__)
 
@@ -44,11 +45,7 @@ class Progress:
         self._done = 0
         self._rate_count = 0
         self._start = self._last_line = time.monotonic()
-        self._bar = None
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, desc=description, unit=f" {unit}", dynamic_ncols=True)
+        self._bar = terminal_bar(unit, total=total, description=description)
 
     def advance(self, count: int, *, rate: int | None = None) -> None:
         """Counts `count` more units done, and `rate` more of what the rate counts."""
@@ -97,6 +94,19 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def terminal_bar(
+    unit: str, *, total: int | None, done: int = 0, description: str | None = None
+) -> Any:
+    """Returns a bar of tqdm's where there is a terminal, else None."""
+    if not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total, initial=done, desc=description, unit=f" {unit}", dynamic_ncols=True
+    )  # fmt: skip
 
 
 def format_rate(rate: float) -> str:

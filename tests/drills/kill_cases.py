@@ -325,8 +325,12 @@ CASES = [
         _pretrain,
         prepare=_tfrecords,
         tensorflow=True,
-        differs=("out/model/tensorboard/*",),
-        grows=("out/model/training_log.jsonl",),
+        # They tell how fast it went.
+        differs=(
+            "out/model/tensorboard/*",
+            "out/model/training_log.jsonl",
+            "out/model/pretraining_run.json",
+        ),
     ),
     _TO_TRANSFORMERS("convert_to_transformers"),
     _TO_TRANSFORMERS(

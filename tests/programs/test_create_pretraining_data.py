@@ -111,7 +111,7 @@ def test_globs_and_gzip_in_and_out(tmp_path):
     ("text", "fragments"),
     [
         ("one two\n\nthree four\n\nfive six\n\n", ["100% of the next sentences are random"]),
-        ("one two\nthree four\nfive six\n", ["1 of 1 input(s) hold one document only"]),
+        ("one two\nthree four\nfive six\n", ["the input holds one document only"]),
         (
             "one two\nthree four\nfive\nsix\n\none\ntwo\nthree\nfour\nfive\n\n",
             [],

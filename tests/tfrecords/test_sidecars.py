@@ -64,9 +64,10 @@ def made(documents, instances, random_next):
         ([made(9, 100, 80)], []),
         ([made(9, 100, 100)], ["100% of the next sentences are random"]),
         ([made(9, 100, 97), made(9, 101, 50)], []),
-        ([made(1, 100, 50)], ["1 of 1 input(s) hold one document only"]),
+        ([made(1, 100, 50)], ["the input holds one document only"]),
         ([made(1, 10, 10)], ["one document only", "100% of the next sentences"]),
-        ([made(1, 10, 5), made(9, 11, 5), made(9, 11, 5)], ["1 of 2 input(s)"]),
+        ([made(1, 10, 5), made(1, 11, 5)], ["each input holds one document only"]),
+        ([made(1, 10, 5), made(9, 11, 5)], []),
         ([{}, {"counts": 3}, {"counts": {"documents": "x"}}], []),
     ],
 )
