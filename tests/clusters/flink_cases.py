@@ -81,7 +81,7 @@ def test_what_is_lost_at_work_is_done_again(
     with at_work(FORMAT_NOTES, output_dir=out, **flags, **cluster.flags) as program:
         wait_for("notes are formatted", lambda: formatted_notes(out), program)
         if lost == "worker":
-            kill_worker(node)
+            kill_worker([node])
         else:
             node.kill()
             cluster.processes.restart(node)
@@ -164,7 +164,7 @@ class TestWithoutRestarts:
         flags = format_flags(many_notes, deduplicate="none")
         with at_work(FORMAT_NOTES, output_dir=out, **flags, **cluster.flags) as program:
             wait_for("notes are formatted", lambda: formatted_notes(out), program)
-            kill_worker(cluster.workers[0])
+            kill_worker(cluster.workers)
             said, error = program.communicate(timeout=SECONDS)
         assert program.returncode == 1, said
         assert len(error.splitlines()) == 1

@@ -63,7 +63,7 @@ def test_a_lost_worker_is_made_up_for(tmp_path: Path, cluster: Cluster, many_not
     assert_success(run_program(FORMAT_NOTES, output_dir=alone, **flags))
     with at_work(FORMAT_NOTES, output_dir=out, **flags, **cluster.flags) as program:
         wait_for("notes are formatted", lambda: formatted_notes(out), program)
-        kill_worker(cluster.workers[0])
+        kill_worker(cluster.workers)
         said, error = program.communicate(timeout=SECONDS)
     assert (program.returncode, error) == (0, ""), said
     assert folder_bytes(out) == folder_bytes(alone)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +117,10 @@ def formatted_notes(out: Path) -> int:
     return found
 
 
-def kill_worker(node: Node) -> None:
-    """Ends the worker process of a node that has done the most, as the kernel does for memory."""
+def kill_worker(nodes: Sequence[Node]) -> None:
+    """Ends the worker process that has done the most, as the kernel does for memory."""
     copies = [
-        pid for pid in node.processes()
+        pid for node in nodes for pid in node.processes()
         if b"data_prep.beam.worker_source" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     ]  # fmt: skip
     workers = [pid for pid in copies if int(_stat(pid)[1]) in copies]
