@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 from data_prep.common import program
+from tests.warm_programs import WarmPrograms
 
 ROOT = Path(__file__).parents[1]
 HANG_SECONDS = 900
 """A limit that a hang reaches and a busy machine does not."""
+
+_WARM = WarmPrograms(ROOT)
 
 
 def arguments(**flags: Any) -> list[str]:
@@ -32,7 +35,12 @@ def run_program(
     timeout: float = HANG_SECONDS,
     **flags: Any,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m module --flag=value ...` in a process of its own."""
+    """Runs `python -m module --flag=value ...` in a process of its own.
+
+    A program of TensorFlow's has it imported already, unless `env` is given, see `warm_programs`.
+    """
+    if env is None and module.startswith("bert_clinical."):
+        return _WARM.run(module, [*args, *arguments(**flags)], timeout)
     return subprocess.run(
         [sys.executable, "-m", module, *args, *arguments(**flags)],
         cwd=ROOT,
