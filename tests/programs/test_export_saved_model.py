@@ -280,7 +280,7 @@ def test_mistakes_are_one_line(models, tmp_path, capsys):
         ({"max_seq_length": 2}, 2, ["max_seq_length"]),
         ({"gelu": "relu"}, 2, ["gelu"]),
         ({"do_lower_case": None}, 2, ["--do_lower_case is needed"]),
-        ({"text": PLANTED[:4]}, 2, ["text"]),
+        ({"text": PLANTED[:4]}, 2, ["is no flag of this program"]),
         ({"do_lower_case": True}, 1, ["--do_lower_case is true"]),
         ({"max_seq_length": 129}, 1, ["takes 128 positions"]),
         ({"model_dir": nothing}, 1, ["bert_config.json"]),
