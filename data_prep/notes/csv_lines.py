@@ -34,8 +34,8 @@ class Lines:
       row: number of the record that is read or comes next, `UNKNOWN_ROW` once nobody can tell.
       size: bytes read.
       fault: reason and advice, of a line since `begin_record`.
-      kept: if it is a list, the lines are added to it.
       is_held: whether records before this one wait for it.
+      is_kept: whether lines are kept until `take`.
     """
 
     def __init__(self, stream: IO[bytes], number: int = 0, row: int = 0) -> None:
@@ -44,46 +44,54 @@ class Lines:
         self.row = row
         self.size = 0
         self.fault: tuple[str, str] | None = None
-        self.kept: list[bytes] | None = None
         self.is_held = False
-        self._kept_before = 0
-        self._record: list[bytes] = []
-        self._left = LONGEST_RECORD
+        self.is_kept = False
+        # Those of the record, from `_first` on, and those that are kept.
+        self._lines: list[bytes] = []
+        self._first = 0
+        self._longest_end = LONGEST_RECORD
         # Bytes that were read to look ahead, and how many of them were taken.
         self._ahead = b""
         self._at = 0
 
     @property
     def first_of_record(self) -> bytes:
-        """The record's first line."""
-        return self._record[0] if self._record else b""
+        """The first line of the record, or of those that wait for it."""
+        return self._lines[self._first] if self._first < len(self._lines) else b""
 
     def begin_record(self) -> None:
-        """Forgets the record before, unless it is held."""
+        """Forgets the record before, unless it is held or kept."""
         self.fault = None
-        self._left = LONGEST_RECORD
-        if not self.is_held:
-            self._record.clear()
-            self._kept_before = len(self.kept or ())
+        self._longest_end = self.size + LONGEST_RECORD
+        if self.is_held:
+            return
+        if not self.is_kept:
+            self._lines.clear()
+        self._first = len(self._lines)
 
     def kept_before_record(self) -> bytes:
-        """Returns what was kept before the record, and those that wait for it."""
-        return b"".join((self.kept or [])[: self._kept_before])
+        """Returns what was kept before the record, and before those that wait for it."""
+        return b"".join(self._lines[: self._first])
+
+    def take(self) -> bytes:
+        """Returns what was kept, and forgets it."""
+        data = b"".join(self._lines)
+        self._lines.clear()
+        self._first = 0
+        return data
 
     def __iter__(self) -> Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._read_line()
+        # A note has a hundred lines: this is most of the time that a CSV takes.
+        line = self._ahead_line() if self._ahead else self._stream.readline(LONGEST_RECORD)
         if not line:
             raise StopIteration
+        self._lines.append(line)
         self.number += 1
         self.size += len(line)
-        self._record.append(line)
-        self._left -= len(line)
-        if self.kept is not None:
-            self.kept.append(line)
-        if self._left < 0:
+        if self.size >= self._longest_end:
             raise RecordTooLongError
         if self.number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
@@ -102,19 +110,15 @@ class Lines:
             )
             return line.decode(errors="replace")
 
-    def _read_line(self) -> bytes:
-        """Returns the next line, cut where the record becomes too long."""
-        limit = self._left + 1
-        if self._at == len(self._ahead):
-            return self._stream.readline(limit)
+    def _ahead_line(self) -> bytes:
+        """Returns the next line of what was read to look ahead."""
         end = self._ahead.find(b"\n", self._at) + 1 or len(self._ahead)
-        end = min(end, self._at + limit)
         line = self._ahead[self._at : end]
         self._at = end
-        if self._at == len(self._ahead):
+        if end == len(self._ahead):
             self._ahead, self._at = b"", 0
-            if not line.endswith(b"\n") and len(line) < limit:
-                line += self._stream.readline(limit - len(line))
+            if not line.endswith(b"\n"):
+                line += self._stream.readline(LONGEST_RECORD)
         return line
 
     def pass_over(self, is_start: Callable[[bytes, int, bool], bool]) -> int:
@@ -132,14 +136,15 @@ class Lines:
         Returns:
           How many bytes were left out, from the start of the record on.
         """
-        first, *others = self._record
+        record = self._lines[self._first :]
+        first, *others = record
         passed, lines = len(first), 1
-        self.size -= sum(map(len, self._record))
-        self.number -= len(self._record)
+        self.size -= sum(map(len, record))
+        self.number -= len(record)
         data, at = b"".join(others) + self._ahead[self._at :], 0
         is_end = False
         # Of a record that is too long the rest of the line comes first.
-        at_line = self._record[-1].endswith(b"\n") or bool(others)
+        at_line = record[-1].endswith(b"\n") or bool(others)
         while True:
             if not is_end and len(data) - at < 2 * WINDOW_BYTES:
                 more = self._stream.read(_READ_BYTES)
@@ -152,7 +157,7 @@ class Lines:
             lines += at_line
             at_line = data[end - 1 : end] == b"\n"
             at = end
-        self._ahead, self._at = data, at
+        self._ahead, self._at = (data, at) if at < len(data) else (b"", 0)
         self.size += passed
         self.number += lines
         return passed

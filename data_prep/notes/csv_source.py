@@ -95,11 +95,13 @@ class CsvSource:
             records = self._records(lines)
             next(records, None)
             start, first_line, first_row = lines.size, lines.number, lines.row
-            lines.kept = []
+            lines.take()
+            lines.is_kept = True
             number = rows = 0
 
             def piece(broken: BadRow | None = None, gap: int = 0) -> tuple[Piece, bytes]:
-                data = b"".join(lines.kept or ()) if broken is None else before
+                kept = lines.take()
+                data = kept if broken is None else before
                 place = start, start + len(data), first_row, first_line, zlib.crc32(data)
                 return Piece(*place, broken, gap), data
 
@@ -118,7 +120,6 @@ class CsvSource:
                 else:
                     continue
                 start, first_line, first_row = lines.size, lines.number, lines.row
-                lines.kept = []
                 number, rows = number + 1, 0
             if rows:
                 yield piece()

@@ -20,7 +20,7 @@ not told from others.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from data_prep.notes.rows import normal_number
@@ -67,18 +67,14 @@ class RowsSoFar:
 
     def add(self, fields: Sequence[str]) -> None:
         """Takes in a row that could be read."""
-        if self._rising is None:
+        before = self._rising
+        if before is None:
             self._rising = _numbers(fields, range(self._width))
-        else:
-            before = self._rising
-            self._rising = {
-                column: value
-                for column, value in _numbers(fields, list(before)).items()
-                if value >= before[column]
-            }
-            if self._strictly:
-                self._strictly -= {c for c, value in self._rising.items() if value == before[c]}
-        if self._ids:
+        elif before:
+            numbers = _numbers(fields, before)
+            self._rising = {c: value for c, value in numbers.items() if value >= before[c]}
+            self._strictly -= {c for c, value in self._rising.items() if value == before[c]}
+        if not self.is_like(fields):
             numbers = _numbers(fields, self._ids)
             self._ids = [column for column in self._ids if column in numbers]
         if self._category is not None and len(self._categories) < _MOST_CATEGORIES:
@@ -86,7 +82,9 @@ class RowsSoFar:
 
     def is_like(self, fields: Sequence[str]) -> bool:
         """Tells whether a row has numbers for ids where all rows before had them."""
-        return self._rising is None or len(_numbers(fields, self._ids)) == len(self._ids)
+        return all(fields[column].isdigit() for column in self._ids) or (
+            self._rising is None or len(_numbers(fields, self._ids)) == len(self._ids)
+        )
 
     def ends_with_its_line(self, broken: bytes) -> bool:
         """Tells whether a row has too few or too many fields and no quote, so that only it is lost.
@@ -239,7 +237,7 @@ class RowsSoFar:
             return _Parsed(fields, len(fields) == self._width, at)
 
 
-def _numbers(fields: Sequence[str], columns: Sequence[int] | range) -> dict[int, int]:
+def _numbers(fields: Sequence[str], columns: Iterable[int]) -> dict[int, int]:
     """Returns the values of those columns that hold whole numbers."""
     found = {}
     for column in columns:

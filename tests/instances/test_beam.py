@@ -22,12 +22,13 @@ PLANTED = "Zanzibarquux"
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """Four texts of different sizes, one gzip, and what is made of them on one machine."""
+    """Four texts of different sizes, one gzip, and an empty one."""
     folder = tmp_path_factory.mktemp("text")
     documents = golden("sentences_en_core_web_sm.txt").read_text().split("\n\n")
     for number, size in enumerate((2, 7, 1)):
         text = "\n\n".join(documents[number * 2 : number * 2 + size]) + "\n"
         (folder / f"part-{number}.txt").write_text(text)
+    (folder / "part-4.txt").touch()
     with gzip.open(folder / "part-3.txt.gz", "wt") as stream:
         stream.write("\n\n".join(documents[20:]) + "\n")
     return {
@@ -57,6 +58,7 @@ def test_missing_shards_are_made_as_on_one_machine(
     out, report = tmp_path / "out", tmp_path / "report.html"
     result = run_here(capfd, MODULE, output_dir=out, report_file=report, **flags, **DIRECT)
     assert (result.returncode, result.stderr) == (0, "")
+    assert "passed over 1 empty file(s)" in result.stdout
     assert folder_bytes(out) == folder_bytes(one)
     assert "part-2.txt" in report.read_text()
     sidecars = [json.loads(path.read_text())["counts"] for path in one.glob("*.json")]
