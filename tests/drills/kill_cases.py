@@ -7,12 +7,14 @@ import functools
 import gzip
 import io
 import json
+import pkgutil
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bert_clinical
 from data_prep.formatting import work_folder
 from tests.fine_tuning_data import from_checkpoint, write_conll, write_mednli
 from tests.format_notes_program import made_up_notes, write_notes
@@ -65,7 +67,7 @@ class Case:
         """What a run would import otherwise."""
         if self.module.endswith(".sh"):
             return ()
-        return (self.module, *_TENSORFLOW) if self.tensorflow else (self.module,)
+        return _modules_with_tensorflow() if self.tensorflow else (self.module,)
 
     def warm_up(self, folder: Path) -> None:
         """Runs the program in this process, so that forks find all compiled, where that can be."""
@@ -83,21 +85,14 @@ class Case:
             raise AssertionError(f"{self.name} fails")
 
 
-_TENSORFLOW = (
-    "bert_clinical.nn.tensorflow",
-    "bert_clinical.pretraining.loop",
-    "bert_clinical.pretraining.run_record",
-    "bert_clinical.pretraining.evaluation",
-    "bert_clinical.tasks.model",
-    "bert_clinical.tasks.training",
-    "bert_clinical.inference.saved_model",
-    "bert_clinical.inference.extract",
-    "bert_clinical.conversion.convert",
-    "bert_clinical.conversion.model_card",
-    "tensorflow_text",
-    "matplotlib.pyplot",
-    "pyarrow.parquet",
-)
+def _modules_with_tensorflow() -> tuple[str, ...]:
+    """Returns what programs with TensorFlow import sooner or later, Beam and PyTorch left out."""
+    ours = (
+        module.name
+        for module in pkgutil.walk_packages(bert_clinical.__path__, "bert_clinical.")
+        if "beam" not in module.name and "pytorch" not in module.name
+    )
+    return (*ours, "tensorflow_text", "matplotlib.pyplot", "pyarrow.parquet")
 
 
 def _notes(inputs: Path, run: Run) -> None:
