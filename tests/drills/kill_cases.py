@@ -43,8 +43,9 @@ class Case:
         variables of its environment.
       prepare: makes the inputs; may run programs.
       earlier: flags with which it ran before, so that there is something to replace.
-      differs: patterns of files that hold times, names or addresses; compared by name only, or not
-        at all where the name itself has a time.
+      differs: patterns of files that hold times or numbers drawn anew; compared by name only.
+      speeds: patterns of JSON files that hold speeds; these are left out.
+      named_anew: patterns of files whose names hold times; not compared.
       grows: patterns of files that are written line by line under their names.
       workers: processes of its own; they are killed too.
       tensorflow: the program computes with it, so that nothing but imports can be done beforehand.
@@ -57,6 +58,8 @@ class Case:
     prepare: Callable[[Path, Run], None] = _nothing
     earlier: Callable[[Path, Path], Flags] | None = None
     differs: tuple[str, ...] = ()
+    speeds: tuple[str, ...] = ()
+    named_anew: tuple[str, ...] = ()
     grows: tuple[str, ...] = ()
     workers: bool = False
     tensorflow: bool = False
@@ -320,12 +323,9 @@ CASES = [
         _pretrain,
         prepare=_tfrecords,
         tensorflow=True,
-        # They tell how fast it went.
-        differs=(
-            "out/model/tensorboard/*",
-            "out/model/training_log.jsonl",
-            "out/model/pretraining_run.json",
-        ),
+        speeds=("out/model/training_log.jsonl", "out/model/pretraining_run.json"),
+        named_anew=("out/model/tensorboard/*",),
+        grows=("out/model/training_log.jsonl",),
     ),
     _TO_TRANSFORMERS("convert_to_transformers"),
     _TO_TRANSFORMERS(

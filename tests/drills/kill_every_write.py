@@ -17,12 +17,15 @@ import argparse
 import fnmatch
 import functools
 import importlib
+import json
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,8 @@ from tests.running import arguments
 _THEIRS = ("tmp/__autograph_generated_file*", "tmp/__pycache__*")
 """Code that TensorFlow makes of code, and removes at its end; not of any data."""
 
+_SPEED = re.compile("seconds|per_second|share_of_peak")
+
 Tree = dict[str, bytes | None]
 """What stands below a folder: the content of each file by its path, None for a folder."""
 
@@ -45,6 +50,25 @@ def tree(folder: Path) -> Tree:
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
     }
+
+
+def is_any(name: str, patterns: Iterable[str]) -> bool:
+    """Tells whether a path matches one of some patterns."""
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+def _without_speeds(content: bytes) -> Any:
+    """Returns the values of JSON, or of lines of JSON, but those that tell how fast it was."""
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: kept(v) for name, v in value.items() if not _SPEED.search(name)}
+        return value
+
+    try:
+        return kept(json.loads(content))
+    except ValueError:
+        return [kept(json.loads(line)) for line in content.splitlines()]
 
 
 @dataclass
@@ -105,8 +129,19 @@ class Drill:
     def _flags(self) -> dict[str, Any]:
         return self.case.flags(self.inputs, self.work / "out")
 
-    def _differs(self, name: str) -> bool:
-        return any(fnmatch.fnmatch(name, p) for p in (*_THEIRS, *self.case.differs))
+    def _comparable(self, kept: Tree) -> dict[str, Any]:
+        """Returns what must be the same in all runs."""
+        case = self.case
+        found: dict[str, Any] = {}
+        for name, content in kept.items():
+            if is_any(name, (*_THEIRS, *case.named_anew)):
+                continue
+            found[name] = content
+            if is_any(name, case.differs):
+                found[name] = b"differs"
+            elif is_any(name, case.speeds) and content is not None:
+                found[name] = _without_speeds(content)
+        return found
 
     def calls(self) -> int:
         """Runs the program twice without a kill; returns how many calls it makes."""
@@ -144,20 +179,17 @@ class Drill:
 
     def _check_names(self, where: str) -> None:
         """Checks that what stands under a final name is whole, the new or the earlier one."""
-        earlier, found = tree(self.earlier), tree(self.work)
-        for name in found.keys() & self.expected.keys():
-            if not self._differs(name) and not any(
-                fnmatch.fnmatch(name, pattern) for pattern in self.case.grows
-            ):
-                assert found[name] in (self.expected[name], earlier.get(name, b"none")), (
+        earlier, found, expected = (
+            self._comparable(kept) for kept in (tree(self.earlier), tree(self.work), self.expected)
+        )
+        for name in found.keys() & expected.keys():
+            if not is_any(name, self.case.grows):
+                assert found[name] in (expected[name], earlier.get(name, b"none")), (
                     f"{where}: {name} is half-written under its name"
                 )
 
     def _compare(self, where: str) -> None:
-        expected, found = (
-            {name: content for name, content in kept.items() if not self._differs(name)}
-            for kept in (self.expected, tree(self.work))
-        )
+        expected, found = map(self._comparable, (self.expected, tree(self.work)))
         assert found.keys() == expected.keys(), (
             f"{where}: left over {sorted(found.keys() - expected.keys())}, "
             f"missing {sorted(expected.keys() - found.keys())}"
@@ -222,9 +254,7 @@ def main() -> None:
     parser.add_argument("--folder", help="kept afterwards; a temporary one unless given")
     values = parser.parse_args()
     patterns = (values.cases or "*").split(",")
-    chosen = [
-        case for case in CASES if any(fnmatch.fnmatch(case.name, pattern) for pattern in patterns)
-    ]
+    chosen = [case for case in CASES if is_any(case.name, patterns)]
     if not chosen:
         sys.exit(f"no case is called {values.cases}")
     # What a run imports or compiles only once is done before it is forked.
