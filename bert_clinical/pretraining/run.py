@@ -27,8 +27,9 @@ from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining import devices
 from bert_clinical.pretraining.batches import PretrainingData
 from bert_clinical.pretraining.best import LOSS, Best, best_of
+from bert_clinical.pretraining.curves import draw_curves
 from bert_clinical.pretraining.errors import translated_errors
-from bert_clinical.pretraining.log import TrainingLog, read_history
+from bert_clinical.pretraining.log import CURVES_NAME, TrainingLog, read_history
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.pretraining.record import RunRecord
 from bert_clinical.pretraining.settings import (
@@ -140,7 +141,21 @@ class Run:
                 self._best = best_of(history, self._held_out[0], self._has_checkpoint)
                 if self._best.step:
                     self._write_best()
+            if self.latest is not None and self.agreement.is_chief:
+                self._make_up_for_a_kill(self.latest)
         self.gave_up = self.agreement.of_chief(self._is_hopeless())
+
+    def _make_up_for_a_kill(self, latest: str) -> None:
+        """Does what may have been left undone after the latest checkpoint was written."""
+        if self._best.step or not (self.output_dir / BEST_FILE).exists():
+            keep = self.options.keep_checkpoint_max
+            keep_newest(self.output_dir, latest, keep, best_step=self._best.step)
+        # A run that goes on draws its curves later.
+        curves = self.output_dir / CURVES_NAME
+        if self.state.step >= self.options.num_train_steps and not (
+            curves.exists() and curves.stat().st_mtime >= Path(f"{latest}.index").stat().st_mtime
+        ):
+            draw_curves(read_history(self.output_dir, self.state.step), curves)
 
     @contextmanager
     def logged(self) -> Iterator[None]:

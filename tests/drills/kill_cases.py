@@ -46,7 +46,7 @@ class Case:
       differs: patterns of files that hold times or numbers drawn anew; compared by name only.
       speeds: patterns of JSON files that hold speeds; these are left out.
       named_anew: patterns of files whose names hold times; not compared.
-      grows: patterns of files that are written line by line under their names.
+      grows: patterns of files that are written line by line, or several times in a run.
       workers: processes of its own; they are killed too.
       tensorflow: the program computes with it, so that nothing but imports can be done beforehand.
       is_long: it is killed at random times, for it makes too many calls to be killed at each.
@@ -325,7 +325,16 @@ CASES = [
         tensorflow=True,
         speeds=("out/model/training_log.jsonl", "out/model/pretraining_run.json"),
         named_anew=("out/model/tensorboard/*",),
-        grows=("out/model/training_log.jsonl",),
+        grows=tuple(
+            f"out/model/{name}"
+            for name in (
+                "training_log.jsonl",
+                "pretraining_run.json",
+                "checkpoint",
+                "data_index.npz",
+                "training_curves.png",
+            )
+        ),
     ),
     _TO_TRANSFORMERS("convert_to_transformers"),
     _TO_TRANSFORMERS(

@@ -173,8 +173,8 @@ class Drill:
             if again.status:
                 return f"{where}: the second run failed: {self.log.read_text().strip()[-300:]}"
             self._compare(where)
-        except AssertionError as error:
-            return str(error)
+        except (AssertionError, ValueError) as error:
+            return f"{where}: {error}" if isinstance(error, ValueError) else str(error)
         return None
 
     def _check_names(self, where: str) -> None:
@@ -183,6 +183,8 @@ class Drill:
             self._comparable(kept) for kept in (tree(self.earlier), tree(self.work), self.expected)
         )
         for name in found.keys() & expected.keys():
+            if name.endswith(".json"):
+                json.loads((self.work / name).read_bytes())
             if not is_any(name, self.case.grows):
                 assert found[name] in (expected[name], earlier.get(name, b"none")), (
                     f"{where}: {name} is half-written under its name"

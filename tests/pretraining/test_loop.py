@@ -287,6 +287,20 @@ def test_keeps_the_newest_checkpoints(tmp_path: Path, keep: int, expected: list[
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-12")
 
 
+def test_what_a_kill_after_the_last_checkpoint_left_undone_is_made_up_for(tmp_path: Path) -> None:
+    options = changed(num_train_steps=2, keep_checkpoint_max=1)
+    train(tmp_path, options)
+    curves = tmp_path / "training_curves.png"
+    curves.unlink()
+    for suffix in (".index", ".data-00000-of-00001"):
+        shutil.copy(tmp_path / f"model.ckpt-2{suffix}", tmp_path / f"model.ckpt-1{suffix}")
+    train(tmp_path, options)
+    assert [path.name for path in tmp_path.glob("*.index")] == ["model.ckpt-2.index"]
+    stamp = curves.stat().st_mtime_ns
+    train(tmp_path, options)
+    assert curves.stat().st_mtime_ns == stamp
+
+
 def test_an_encoder_without_heads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tensors = checkpoint.read_tensors(checkpoint.resolve_checkpoint(golden("model/init")))
     encoder = {name: value for name, value in tensors.items() if name.startswith("bert/")}
