@@ -228,7 +228,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Its vocabulary stands in the place of BioBERT's.
     make_biobert(place / "biobert")
     (place / "bin").mkdir()
-    (place / "bin" / "python").symlink_to(sys.executable)
+    # A link would not find the packages of its environment.
+    (place / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (place / "bin" / "python").chmod(0o755)
     return place
 
 
