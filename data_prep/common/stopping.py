@@ -44,14 +44,15 @@ class StopRequest:
 def stop_on_signals(*, armed: bool = True) -> Iterator[StopRequest]:
     """Turns the signals that end a program, Ctrl-C included, into a request within the block.
 
-    A second one ends the program at once.
+    While it stops, further ones change nothing: systemd and SLURM send theirs to every process of a
+    job, and a script hands them on once more. Only a second Ctrl-C ends the program at once.
     """
     stop = StopRequest(armed=armed)
 
     def handle(number: int, _: object) -> None:
-        if not stop.armed or stop.signal_number:
+        if not stop.armed or stop.signal_number == signal.SIGINT == number:
             raise SystemExit(128 + number)
-        stop.signal_number = number
+        stop.signal_number = stop.signal_number or number
 
     numbers = (*program.ending_signals(), signal.SIGINT)
     former = {number: signal.signal(number, handle) for number in numbers}

@@ -1,4 +1,4 @@
-"""Signals become a request for an end, and a second one an end."""
+"""Signals become a request for an end; what comes again changes nothing, but for Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,10 +21,19 @@ def test_a_signal_asks_for_an_end(number: signal.Signals) -> None:
         with pytest.raises(Stopped) as caught:
             stop.raise_if_asked()
         assert caught.value.exit_status == 128 + number
-        with pytest.raises(SystemExit) as ended:
-            os.kill(os.getpid(), number)
-        assert ended.value.code == 128 + number
+        # systemd sends it to all processes of a service, and a script hands it on once more.
+        for again in (signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(os.getpid(), again)
+        assert stop.signal_number == number
     assert signal.getsignal(number) == former
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    with stop_on_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(SystemExit) as ended:
+            os.kill(os.getpid(), signal.SIGINT)
+    assert ended.value.code == 130
 
 
 def test_a_signal_where_there_is_nothing_to_finish_ends_at_once() -> None:
