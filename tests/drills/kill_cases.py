@@ -123,6 +123,13 @@ def _texts(inputs: Path, run: Run) -> None:
         (inputs / f"part-{number}.txt").write_text(text)
 
 
+def _plant(inputs: Path, out: Path, **more: Any) -> Flags:
+    return {
+        "input_file": inputs / "part-0.txt", "output_file": out / "planted.txt",
+        "canaries_file": out / "canaries.json", "num_canaries": 2, "repetitions": 1, **more,
+    }  # fmt: skip
+
+
 def _examples(inputs: Path, out: Path, **more: Any) -> Flags:
     return {
         "input_file": inputs / "part-*.txt", "vocab_file": golden("vocab_cased.txt"),
@@ -170,6 +177,13 @@ def _to_transformers(inputs: Path, out: Path, **more: Any) -> Flags:
 
 def _from_transformers(inputs: Path, out: Path) -> Flags:
     return {"transformers_dir": inputs / "model", "output_dir": out / "checkpoint"}
+
+
+def _audited(inputs: Path, run: Run) -> None:
+    _transformers(inputs, run)
+    _texts(inputs, run)
+    # Its card is an output of the program, and is not compared with what lies among inputs.
+    (inputs / "model" / "README.md").unlink()
 
 
 def _lines(inputs: Path, run: Run) -> None:
@@ -283,6 +297,19 @@ CASES = [
         workers=True,
         is_long=True,
     ),
+    _FORMAT(
+        "format_notes canaries",
+        flags=lambda inputs, out: _format(
+            inputs, out, plant_canaries=out / "canaries.json", num_canaries=2, repetitions="1,4"
+        ),
+    ),
+    Case(
+        "plant_canaries",
+        "data_prep.plant_canaries",
+        _plant,
+        prepare=_texts,
+        earlier=functools.partial(_plant, random_seed=1),
+    ),
     Case(
         "create_vocab",
         "bert_clinical.create_vocab",
@@ -367,6 +394,19 @@ CASES = [
     _FEATURES(
         "extract_features parquet",
         flags=functools.partial(_features, name="f.parquet", pooling="cls"),
+    ),
+    Case(
+        "audit_memorization",
+        "bert_clinical.audit_memorization",
+        lambda inputs, out: {
+            "model_dir": inputs / "model",
+            "member_file": inputs / "part-0.txt",
+            "non_member_file": inputs / "part-1.txt",
+            "max_seq_length": 32,
+            "output_dir": out / "audit",
+        },
+        prepare=_audited,
+        tensorflow=True,
     ),
     Case(
         "fill_mask",

@@ -55,7 +55,7 @@ TO, FROM = "bert_clinical.convert_to_transformers", "bert_clinical.convert_from_
 EXPORT, EXTRACT = "bert_clinical.export_saved_model", "bert_clinical.extract_features"
 FILL, CLASSIFY = "bert_clinical.fill_mask", "bert_clinical.run_classifier"
 NER, COMPARE = "bert_clinical.run_ner", "bert_clinical.compare_runs"
-CANARIES = "data_prep.plant_canaries"
+CANARIES, AUDIT = "data_prep.plant_canaries", "bert_clinical.audit_memorization"
 
 SHORT = {"max_seq_length": 32, "max_predictions_per_seq": 5}
 RULES = {"sentence_splitter": "rules"}
@@ -193,6 +193,8 @@ def well(world: World) -> list[Case]:
         case("report", CREATE, **world.create(output_file=OUT / "e.tfrecord",
                                               report_file=OUT / "report.html")),
         case("training", PRETRAIN, **world.pretrain(output_dir=run, do_eval=True, gelu="erf")),
+        case("audit", AUDIT, **converted, member_file=world.text, non_member_file=world.text,
+             max_notes=10, max_seq_length=32, output_dir=OUT),
         case("plan", PRETRAIN, **world.pretrain(output_dir=OUT, plan=True)),
         case("to transformers", TO, **converted, output_dir=folder, verify=False),
         case("from transformers", FROM, transformers_dir=folder, output_dir=OUT),
@@ -226,6 +228,13 @@ def wrong_files(world: World) -> Iterator[Case]:
         CANARIES: (
             {"input_file": world.text, "output_file": OUT / "o", "canaries_file": OUT / "c"},
             ("input_file", "output_file", "canaries_file"),
+        ),
+        AUDIT: (
+            {**world.checkpoint, "vocab_file": world.vocab, "do_lower_case": False,
+             "member_file": world.text, "non_member_file": world.text, "max_notes": 10,
+             "max_seq_length": 32, "output_dir": OUT / "o"},
+            ("canaries_file", "member_file", "non_member_file", "reference_dir", "init_checkpoint",
+             "output_dir"),
         ),
         CREATE: (
             world.create(output_file=OUT / "e"), ("input_file", "vocab_file", "output_file")

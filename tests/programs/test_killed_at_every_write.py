@@ -31,7 +31,7 @@ def drill(cases: str, every: int) -> dict[str, tuple[int, int]]:
 def test_programs_without_tensorflow_survive_every_kill() -> None:
     cases = [
         "sample_notes", "format_notes shards", "create_vocab", "create_pretraining_data file",
-        "create_pretraining_data dir", "compare_runs", "quickstart",
+        "create_pretraining_data dir", "compare_runs", "plant_canaries", "quickstart",
     ]  # fmt: skip
     found = drill(",".join(cases), every=1)
     assert found.keys() == {*cases, "all"}
