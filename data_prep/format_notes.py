@@ -65,7 +65,7 @@ def define_flags(values: ProgramFlags) -> None:
 
     values.section("Output")
     string("output_dir", None, "The folder of the output; made if it does not exist.")
-    define("num_shards")
+    define("num_shards", "patients_files")
     string(
         "plant_canaries",
         None,
@@ -103,7 +103,7 @@ def main(values: ProgramFlags) -> None:
         category=values.category_column,
         row_id=values.id_column,
         subject_id=values.subject_column,
-        needs_subject=values.held_out_fraction > 0,
+        needs_subject=values.held_out_fraction > 0 or values.patients_files,
     )
     canaries = None
     if values.plant_canaries is not None:
@@ -163,6 +163,8 @@ def _require_what_runners_do(values: ProgramFlags) -> None:
             "--runner reads files, not --input_sql; export the table to Parquet or CSV, or leave "
             "out --runner"
         )
+    if values.patients_files:
+        raise UsageError("--patients_files is not made by --runner; leave out one of them")
 
 
 def cli() -> None:

@@ -91,5 +91,6 @@ class NoteFormatter:
                 continue
             statistics.add_note(note.category, note.held_out, sections, lines, note.patient)
             stem = file_stem(note.category) + HELD_OUT_SUFFIX * note.held_out
-            documents.append(Document(stem, shard_key(note.text), to_document(lines)))
+            text = to_document(lines)
+            documents.append(Document(stem, shard_key(note.text), text, note.patient))
         return statistics, documents

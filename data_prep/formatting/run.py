@@ -96,7 +96,9 @@ def format_notes(
             f", of which {folder.done} work shards are done" if folder.done else "",
         )
         _format_shards(cut(selection.notes(read_all(sources))), workers, folder, total)
-        files, statistics = folder.assemble(settings.num_shards, planting)
+        files, statistics = folder.assemble(
+            settings.num_shards, planting, patients_files=settings.patients_files
+        )
         manifest.write(
             output_dir,
             settings=described,

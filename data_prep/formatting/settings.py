@@ -9,6 +9,7 @@ from typing import Any
 
 from data_prep.canaries.canary import CanarySettings
 from data_prep.common.errors import UserError
+from data_prep.common.own_files import PATIENTS_SUFFIX
 from data_prep.common.settings_flags import setting
 from data_prep.formatting import manifest
 from data_prep.formatting.canaries import Planting
@@ -81,6 +82,11 @@ class FormatSettings:
         maximum=99999,
     )
 
+    patients_files: bool = setting(
+        False,
+        "Write <text>.patients beside each text: for each document a line with a hash of its "
+        "patient's id, by which audit_memorization compares patients. Not with --runner.",
+    )
     canaries: CanarySettings | None = None
 
     def planting(self, canaries_file: Path | None) -> Planting:
@@ -109,6 +115,7 @@ class FormatSettings:
             "sentence_splitter": self.sentence_splitter,
             "spacy_model": Path(self.spacy_model).name if spacy else None,
             "num_shards": self.num_shards,
+            **({"patients_files": True} if self.patients_files else {}),
             **({} if self.canaries is None else asdict(self.canaries)),
         }
 
@@ -169,7 +176,8 @@ class FormatSettings:
                 *file_names(stem, self.num_shards),
                 *file_names(stem + HELD_OUT_SUFFIX, self.num_shards),
             ):
-                if exists(name):
+                beside = name + PATIENTS_SUFFIX
+                if exists(name) or (self.patients_files and exists(beside)):
                     raise UserError(
                         f"{output_dir.rstrip('/')}/{name} exists and no manifest says that this "
                         "program made it; move it away, or choose another --output_dir"

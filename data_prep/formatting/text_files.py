@@ -10,9 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data_prep.canaries.planting import count_documents
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
+from data_prep.common.own_files import PATIENTS_SUFFIX
 from data_prep.formatting.canaries import Planting
+from data_prep.formatting.patients import UNKNOWN
 from data_prep.formatting.statistics import TextStatistics
 
 HELD_OUT_SUFFIX = ".held_out"
@@ -28,15 +31,17 @@ class Document(NamedTuple):
       stem: the start of the file's name.
       shard_key: what decides to which of the stem's files it goes, see `shard_key`.
       text: its lines, with the blank one that ends it.
+      patient: a hash, see `patients`.
     """
 
     stem: str
     shard_key: int
     text: str
+    patient: int = UNKNOWN
 
 
 class TextFile(NamedTuple):
-    """A text file of the output, complete under its name."""
+    """A text file of the output, complete under its name, or the file of its patients."""
 
     name: str
     notes: int
@@ -50,9 +55,11 @@ class TextFiles:
     Args:
       unfinished: a folder for them until they are complete, in the same file system.
       finished: the folder in which they appear then.
+      patients_files: whether a file beside each says whose its documents are.
     """
 
-    def __init__(self, unfinished: Path, finished: Path) -> None:
+    def __init__(self, unfinished: Path, finished: Path, *, patients_files: bool = False) -> None:
+        self._patients_files = patients_files
         self._unfinished = unfinished
         self._finished = finished
         self._names: dict[str, list[str]] = {}
@@ -70,11 +77,19 @@ class TextFiles:
         if stem not in self._names:
             self._names[stem] = file_names(stem, num_shards)
             self._pending.update((name, []) for name in self._names[stem])
+            if self._patients_files:
+                beside = [name + PATIENTS_SUFFIX for name in self._names[stem]]
+                self._pending.update((name, []) for name in beside)
         names = self._names[stem]
         name = names[document.shard_key % len(names)]
         self._notes[name] += 1
         self._pending[name].append(document.text)
         self._pending_characters += len(document.text)
+        if self._patients_files:
+            # A note with a line of blanks, as the published rules write it, is read as two.
+            parts = count_documents(document.text.encode().split(b"\n"))
+            self._pending[name + PATIENTS_SUFFIX] += [f"{document.patient:016x}\n"] * parts
+            self._notes[name + PATIENTS_SUFFIX] += parts
         if self._pending_characters >= _BUFFERED_CHARACTERS:
             self._flush()
 
@@ -99,7 +114,7 @@ class TextFiles:
         paths = {
             name: str(self._unfinished / name)
             for name in self._hashes
-            if not is_held_out_file(name)
+            if not (is_held_out_file(name) or name.endswith(PATIENTS_SUFFIX))
         }
         for name, file in planting.plant(paths, lambda path: f"{path}.planted").items():
             atomic_files.replace(Path(file.path), self._unfinished / name)

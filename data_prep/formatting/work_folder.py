@@ -162,7 +162,7 @@ class WorkFolder:
         self._done[shard.number] = path
 
     def assemble(
-        self, num_shards: int, planting: Planting
+        self, num_shards: int, planting: Planting, *, patients_files: bool
     ) -> tuple[list[TextFile], TextStatistics]:
         """Puts the work shards together; the text files appear when all of them are complete.
 
@@ -172,12 +172,13 @@ class WorkFolder:
         Args:
           num_shards: files for each category.
           planting: canaries for the training text.
+          patients_files: whether a file beside each says whose its documents are.
 
         Returns:
           The files that stand there now, by name, and the counts of the whole.
         """
         statistics = TextStatistics()
-        with TextFiles(self.path / _TEXT, self._output_dir) as files:
+        with TextFiles(self.path / _TEXT, self._output_dir, patients_files=patients_files) as files:
             for number in sorted(self._done):
                 with self._done[number].open(encoding="utf-8", newline="\n") as lines:
                     statistics.add(TextStatistics.from_json(json.loads(next(lines))))

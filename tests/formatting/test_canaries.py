@@ -81,3 +81,30 @@ def test_mistakes_are_told_before_the_work(flags, tmp_path, capfd) -> None:
         assert fragment in err
         assert PLANTED not in out + err
         assert not list(tmp_path.glob("text/*.txt")) and not (tmp_path / "canaries.json").exists()
+
+
+def test_a_file_beside_each_text_says_whose_its_documents_are(flags, tmp_path, capfd) -> None:
+    rows = made_up_notes(200)
+    flags = {**flags, "patients_files": True, "num_shards": 1, "category": "Nursing/other"}
+    assert run(capfd, **flags)[0] == 0
+    chosen = [row for row in rows if row[1] == "Nursing/other"]
+    numbers: dict[str, set[str]] = {}
+    patients = 0
+    for name in ("nursing_other.txt", "nursing_other.held_out.txt"):
+        text = (tmp_path / "text" / name).read_text()
+        lines = (tmp_path / "text" / f"{name}.patients").read_text().split()
+        documents = text.strip().split("\n\n")
+        assert len(lines) == len(documents)
+        for document, line in zip(documents, lines, strict=True):
+            number = document.split("Patient ")[1].split()[0]
+            subject = next(str(row[0]) for row in rows if f"Patient {number} of" in row[3])
+            numbers.setdefault(subject, set()).add(line)
+        patients += len(set(lines))
+    # One hash for each patient, and another for every other one; nobody is in both texts.
+    assert all(len(found) == 1 for found in numbers.values())
+    assert len(numbers) == patients == len({row[0] for row in chosen})
+    manifest = json.loads((tmp_path / "text" / "manifest.json").read_text())
+    assert {f["name"] for f in manifest["outputs"]} >= {"nursing_other.txt.patients"}
+    assert run(capfd, **flags)[0] == 0
+    status, _, err = run(capfd, **{**flags, "runner": "DirectRunner"})
+    assert status == 2 and "--patients_files is not made by --runner" in err

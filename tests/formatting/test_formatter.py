@@ -35,7 +35,7 @@ def test_one_sentence_a_line_and_a_blank_line_after_the_note() -> None:
         ]
     )
     statistics, documents = parts(batch.content)
-    stem, _, text = documents[0]
+    stem, _, text, _ = documents[0]
     assert stem == "discharge_summary"
     assert text.endswith("He came.\nHe went home.\n\n")
     assert "\n\n" not in text[:-2]
