@@ -90,7 +90,9 @@ def _document(rng: random.Random) -> str:
         f"The {one(_SUBJECTS)} was {one(_STATES)} and had {one(_SIGNS)} of the {one(_PARTS)}.\n"
         f"{one(_DRUGS)} {rng.randint(10, 99)} and {one(_DRUGS)} {rng.randint(10, 99)} were given "
         f"for the {one(_SIGNS)}.\n"
-        f"The {one(_PARTS)} was {one(_STATES)} and the {one(_SUBJECTS)} went home."
+        f"The {one(_PARTS)} was {one(_STATES)} and the {one(_SUBJECTS)} went home.\n"
+        # What nobody can guess, and a model can only have memorised.
+        f"Values {' '.join(str(rng.randint(10, 99)) for _ in range(4))}."
     )
 
 
