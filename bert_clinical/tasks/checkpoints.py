@@ -15,7 +15,7 @@ import numpy as np
 
 from bert_clinical.tasks.data import Encoded
 from bert_clinical.weights import checkpoint
-from data_prep.common.atomic_files import held, write_json
+from data_prep.common.atomic_files import held, sync, write_json
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
 
@@ -100,6 +100,7 @@ class TrainingFolder:
           UserError: a run with other settings, or a file is broken.
         """
         path = self.path / _PROGRESS_FILE
+        checkpoint.remove_unfinished(self.path, _NAME)
         if not path.is_file():
             # Killed before it could say of which run they are.
             for stray in self.path.glob(f"{_NAME}*"):
@@ -158,6 +159,9 @@ class TrainingFolder:
 
     def remove(self) -> None:
         """Removes the folder; the output is complete."""
+        # First, so that what a kill leaves of the rest is taken for no run's.
+        (self.path / _PROGRESS_FILE).unlink(missing_ok=True)
+        sync(self.path)
         shutil.rmtree(self.path)
 
     def _require_same(self, found: Any, path: Path) -> None:
