@@ -64,7 +64,7 @@ class Classification(Task):
 
     def labels(self, train: Part) -> list[str]:
         """Returns the labels that a model is to learn, in the order of their numbers."""
-        return classification_data.labels_of(self._task_name, train.examples)
+        return classification_data.labels_of(self._task_name, train.examples, train.path)
 
     def check_labels(self, part: Part, labels: Sequence[str]) -> None:
         """Raises `UserError` if a label of a part is unknown to the model."""

@@ -71,7 +71,7 @@ class EntityRecognition(Task):
 
     def labels(self, train: Part) -> list[str]:
         """Returns the labels that a model is to learn, in the order of their numbers."""
-        labels = ner_data.labels_of(train.examples)
+        labels = ner_data.labels_of(train.examples, train.path)
         return ner_data.published_labels(labels) if self._published else labels
 
     def check_labels(self, part: Part, labels: Sequence[str]) -> None:

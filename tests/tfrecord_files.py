@@ -12,7 +12,7 @@ import google_crc32c
 def framed(record: bytes) -> bytes:
     """Returns a record as it stands in a TFRecord file, with its length and checksums."""
     length = struct.pack("<Q", len(record))
-    return length + _masked_crc(length) + record + _masked_crc(record)
+    return length + masked_crc(length) + record + masked_crc(record)
 
 
 def read_records(path: Path) -> list[bytes]:
@@ -39,6 +39,6 @@ def read_examples(path: Path) -> list[dict[str, list[Any]]]:
     return examples
 
 
-def _masked_crc(data: bytes) -> bytes:
+def masked_crc(data: bytes) -> bytes:
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bert_clinical.instances.settings import InstanceSettings
-from bert_clinical.instances.writer import ExampleWriter, signature
+from bert_clinical.instances.writer import ExampleWriter, is_complete, signature
 from bert_clinical.tfrecords.sidecars import read_sidecar, sidecar_path
 from data_prep.common import atomic_files, files
 from data_prep.common.errors import UserError, internal_error_message, os_error_message
@@ -177,7 +177,7 @@ def _finished(shard: Shard, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     text = atomic_files.sha256_of_file(shard.input_file)
     require_made_so(description, wanted, text, str(shard.output_file))
     intact = files.is_intact(str(shard.output_file), description.get("outputs"))
-    return description if intact else None
+    return description if intact and is_complete(description) else None
 
 
 def tell_damaged(output_file: str) -> None:

@@ -216,6 +216,9 @@ class _Silent:
         """Shows nothing."""
 
 
+_COUNTED = ("documents", "sentences", "words", "wordpieces", "instances", "masked_wordpieces")
+
+
 def signature(
     vocab_file: str | os.PathLike[str],
     do_lower_case: bool,
@@ -242,6 +245,18 @@ def signature(
             "sha256": atomic_files.sha256_of_file(vocab_file),
         },
     }
+
+
+def is_complete(description: Mapping[str, Any]) -> bool:
+    """Returns whether a sidecar counts all that `summary` and the report tell."""
+    lengths = description.get("sequence_lengths", {})
+    canaries = description.get(canary_record.KEY)
+    return (
+        set(_COUNTED) <= set(description.get("counts", {}))
+        and {"unknown", "truncated_pairs", "padding"} <= set(description.get("shares", {}))
+        and all(length.isdecimal() and 0 < int(length) < 1 << 16 for length in lengths)
+        and (canaries is None or canary_record.combined([canaries]) is not None)
+    )
 
 
 def summary(description: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ _SIZES = (
     "max_position_embeddings",
     "type_vocab_size",
 )
+_LARGEST_SIZE = (1 << 31) - 1
 _RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
@@ -88,6 +89,8 @@ class BertConfig:
         Differs: Google's reads any object and fails later.
         """
         value = read_json_object(Path(json_file), advice="expected a bert_config.json")
+        if any(hasattr(cls, name) for name in value):
+            raise UserError(f"{json_file}: has a member that no bert_config.json has")
         config = cls.from_dict(value)
         config.validate(str(json_file))
         return config
@@ -107,16 +110,22 @@ class BertConfig:
             if value is None:
                 raise UserError(f"{where}: {name} is missing; add it as in the model's own config")
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"{where}: {name} is {value!r}, expected a whole number above 0")
+                raise UserError(
+                    f"{where}: {name} is {value!r:.60}, expected a whole number above 0"
+                )
+            if value > _LARGEST_SIZE:
+                raise UserError(f"{where}: {name} is {value!s:.60}, more than any model has")
         for name in _RATES:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 raise UserError(
-                    f"{where}: {name} is {value!r}, expected a number from 0 to below 1"
+                    f"{where}: {name} is {value!r:.60}, expected a number from 0 to below 1"
                 )
         deviation = self.initializer_range
         if not isinstance(deviation, int | float) or deviation < 0:
-            raise UserError(f"{where}: initializer_range is {deviation!r}, expected a number >= 0")
+            raise UserError(
+                f"{where}: initializer_range is {deviation!r:.60}, expected a number >= 0"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
                 f"{where}: hidden_size {self.hidden_size} is not a multiple of "
@@ -124,7 +133,7 @@ class BertConfig:
             )
         if self.activation_name() not in ACTIVATIONS:
             raise UserError(
-                f"{where}: hidden_act is {self.hidden_act!r}, expected one of "
+                f"{where}: hidden_act is {self.hidden_act!r:.60}, expected one of "
                 f"{', '.join(ACTIVATIONS)}"
             )
 

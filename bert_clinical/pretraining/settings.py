@@ -12,7 +12,7 @@ from bert_clinical.optimization import Schedule
 from bert_clinical.pretraining.options import TrainingOptions
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
-from data_prep.common.json_files import read_json_object
+from data_prep.common.json_files import ANY_NAME, read_json_object, require_shape
 
 SETTINGS_FILE = "training_flags.json"
 
@@ -82,12 +82,16 @@ def require_same_settings(output_dir: Path, settings: Mapping[str, Any], step: i
     path = output_dir / SETTINGS_FILE
     if not path.is_file():
         return
-    before = read_json_object(path, advice="remove it, or choose another --output_dir")
+    advice = "remove it, or choose another --output_dir"
+    before = read_json_object(path, advice=advice)
+    require_shape(before, {ANY_NAME: (str, int, float, bool, type(None))}, str(path), advice=advice)
     changed = [name for name in settings if name in before and before[name] != settings[name]]
     if _same_rates({**settings, **before}, settings, step):
         changed = [name for name in changed if name not in _SCHEDULE]
     if changed:
-        differences = [f"--{name} was {before[name]}, now {settings[name]}" for name in changed]
+        differences = [
+            f"--{name} was {before[name]!s:.99}, now {settings[name]}" for name in changed
+        ]
         raise UserError(
             f"{output_dir} holds a run with other flags: {'; '.join(differences)}; give the former "
             "ones, choose another --output_dir, or add --allow_flag_changes to go on with the new"

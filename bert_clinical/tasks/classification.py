@@ -78,7 +78,7 @@ def read_examples(task: str, path: Path, *, labelled: bool) -> list[Classificati
     return examples
 
 
-def labels_of(task: str, examples: Sequence[ClassificationExample]) -> list[str]:
+def labels_of(task: str, examples: Sequence[ClassificationExample], path: Path) -> list[str]:
     """Returns a task's labels in the order of their numbers: MedNLI's, or those found, sorted.
 
     Raises:
@@ -89,19 +89,19 @@ def labels_of(task: str, examples: Sequence[ClassificationExample]) -> list[str]
     labels = {example.label for example in examples if example.label is not None}
     if not 2 <= len(labels) <= _MOST_LABELS:
         raise UserError(
-            f"the column label holds {len(labels):,} different values, expected from 2 to "
+            f"{path}: the column label holds {len(labels):,} different values, expected from 2 to "
             f"{_MOST_LABELS:,}"
         )
     # Labels are shown: in tables of scores, results and the model's settings.
     if max(map(len, labels)) > _LONGEST_LABEL:
         raise UserError(
-            f"the column label holds values of more than {_LONGEST_LABEL} characters; expected "
-            "short names, not texts"
+            f"{path}: the column label holds values of more than {_LONGEST_LABEL} characters; "
+            "expected short names, not texts"
         )
     if len(labels) > _LABELS_THAT_NEED_NOT_RECUR and 2 * len(labels) > len(examples):
         raise UserError(
-            f"the column label holds {len(labels):,} different values in {len(examples):,} rows; "
-            "expected names that recur, not texts"
+            f"{path}: the column label holds {len(labels):,} different values in "
+            f"{len(examples):,} rows; expected names that recur, not texts"
         )
     return sorted(labels)
 

@@ -147,7 +147,7 @@ def _require_kind(line: str, has_labels: bool, where: str) -> None:
         )
 
 
-def labels_of(sentences: Sequence[Sentence]) -> list[str]:
+def labels_of(sentences: Sequence[Sentence], path: Path) -> list[str]:
     """Returns the labels in the order of their numbers: `O`, then B and I of each type.
 
     Raises:
@@ -157,7 +157,7 @@ def labels_of(sentences: Sequence[Sentence]) -> list[str]:
         label[1:] for sentence in sentences for label in sentence.labels or () if label != OUTSIDE
     }
     if not types:
-        raise UserError("all words are labelled O; expected entities to learn")
+        raise UserError(f"{path}: all words are labelled O; expected entities to learn")
     return [OUTSIDE, *(mark + kind for kind in sorted(types) for mark in "BI")]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.common import atomic_files
-from data_prep.common.json_files import parse_json_object
+from data_prep.common.json_files import ANY_NAME, parse_json_object, require_shape
 from data_prep.common.own_files import SIDECAR_SUFFIX
 
 _log = logging.getLogger(__name__)
@@ -19,6 +19,21 @@ _SLOW_BYTES = 4_000_000_000
 
 _MOST_RANDOM = 0.95
 """Beyond it a share of random next sentences is no accident of short notes."""
+
+_SHAPE = {
+    "flags": {
+        "vocab_file": str,
+        "do_lower_case": bool,
+        "do_whole_word_mask": bool,
+        ANY_NAME: (int, float),
+    },
+    "vocabulary": {"sha256": str},
+    "inputs": [{"sha256": str}],
+    "counts": {ANY_NAME: int},
+    "shares": {ANY_NAME: float},
+    "sequence_lengths": {ANY_NAME: int},
+}
+_ADVICE = "remove it, or make the TFRecord file again"
 
 
 def sidecar_path(tfrecord_path: str | os.PathLike[str]) -> Path:
@@ -36,7 +51,7 @@ def read_sidecar(tfrecord_path: str | os.PathLike[str]) -> dict[str, Any] | None
     """Returns the description that stands beside a TFRecord file, None where there is none.
 
     Raises:
-      UserError: it is not a JSON object.
+      UserError: it is no JSON object, or one with values of other types.
     """
     path = sidecar_path(tfrecord_path)
     try:
@@ -69,7 +84,9 @@ def _belongs(outputs: object, path: Path) -> bool:
     recorded = [
         (entry["size_bytes"], entry["sha256"])
         for entry in (outputs if isinstance(outputs, list) else ())
-        if isinstance(entry, dict) and {"size_bytes", "sha256"} <= entry.keys()
+        if isinstance(entry, dict)
+        and isinstance(entry.get("sha256"), str)
+        and "size_bytes" in entry
     ]
     if not recorded:
         return True
@@ -90,9 +107,11 @@ def parse_sidecar(content: bytes, path: str) -> dict[str, Any]:
       path: of the file, for the message.
 
     Raises:
-      UserError: it is not a JSON object.
+      UserError: it is no JSON object, or one with values of other types.
     """
-    return parse_json_object(content, path, advice="remove it, or make the TFRecord file again")
+    value = parse_json_object(content, path, advice=_ADVICE)
+    require_shape(value, _SHAPE, path, advice=_ADVICE)
+    return value
 
 
 def doubts(descriptions: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
 from data_prep.common.paths import require_readable_file
 
+_SHARD_NAME = re.compile(r"[\w.-]{1,255}", re.ASCII)
 _TORCH_FILE = "pytorch_model.bin"
 _TORCH_INDEX = "pytorch_model.bin.index.json"
 
@@ -68,6 +70,8 @@ def _shards(folder: Path, single: str, index: str) -> tuple[Path, ...]:
         raise UserError(f"{folder / index}: has no weight_map; copy or download it again")
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
+        if not _SHARD_NAME.fullmatch(name):
+            raise UserError(f"{folder / index}: names what is no file; copy or download it again")
         if Path(name).name != name or not (folder / name).is_file():
             raise UserError(f"{folder}: {index} names {name}, which is not there; download it")
     return tuple(folder / name for name in names)

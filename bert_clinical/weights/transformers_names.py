@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.variables import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD
 from data_prep.common.errors import UserError
+from data_prep.common.json_files import require_shape
 
 LAYER_NORM_EPSILON = 1e-12
 
@@ -34,6 +35,12 @@ _SHARED_SETTINGS = (
     "vocab_size",
 )
 
+_SHAPE = {
+    "model_type": (str, type(None)),
+    "position_embedding_type": (str, type(None)),
+    "layer_norm_eps": float,
+    "hidden_act": str,
+}
 _GELU_NAMES = {"tanh": "gelu_new", "erf": "gelu"}
 _ACTIVATIONS = {
     "gelu": ("gelu", "erf"),
@@ -128,6 +135,7 @@ def from_transformers_config(
     Raises:
       UserError: it describes a model that is not Google's BERT, named by what it is.
     """
+    require_shape(settings, _SHAPE, where)
     kind = settings.get("model_type")
     if kind is None and "num_hidden_layers" in settings and "layer_norm_eps" not in settings:
         raise UserError(
@@ -136,14 +144,14 @@ def from_transformers_config(
         )
     if kind != "bert":
         raise UserError(
-            f"{where}: found a model of type {kind!r}, expected 'bert'; only Google's architecture "
-            "can be converted"
+            f"{where}: found a model of type {kind!r:.60}, expected 'bert'; only Google's "
+            "architecture can be converted"
         )
     positions = settings.get("position_embedding_type", "absolute")
     if positions != "absolute":
         raise UserError(
-            f"{where}: found position_embedding_type {positions!r}, expected 'absolute'; BERT's "
-            "checkpoint format knows no relative positions"
+            f"{where}: found position_embedding_type {positions!r:.40}, expected 'absolute'; "
+            "BERT's checkpoint format knows no relative positions"
         )
     for name in ("is_decoder", "add_cross_attention"):
         if settings.get(name):
@@ -157,7 +165,8 @@ def from_transformers_config(
     activation = settings.get("hidden_act", "gelu")
     if activation not in _ACTIVATIONS:
         raise UserError(
-            f"{where}: found hidden_act {activation!r}, expected one of {', '.join(_ACTIVATIONS)}"
+            f"{where}: found hidden_act {activation!r:.20}, expected one of "
+            f"{', '.join(_ACTIVATIONS)}"
         )
     name, gelu = _ACTIVATIONS[activation]
     defaults = BertConfig(vocab_size=30522, type_vocab_size=2).to_dict()

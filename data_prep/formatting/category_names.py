@@ -20,7 +20,7 @@ MANY_NOTES = 500
 
 _LONGEST = 60
 _MOST_WORDS = 8
-_SHAPE = re.compile(r"\w[\w /&+,;:().'-]*")
+_SHAPE = re.compile(r"[\w+(][\w /&+,;:().'-]*")
 _WORDS = re.compile(r"[^\W\d_]+")
 
 # What names of kinds of notes are made of in MIMIC-III and -IV, MTSamples, OMOP and LOINC.

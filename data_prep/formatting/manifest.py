@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import importlib.metadata
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,9 @@ from data_prep.canaries.record import with_canaries
 from data_prep.common import atomic_files
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
-from data_prep.common.json_files import parse_json_object
+from data_prep.common.json_files import parse_json_object, require_shape
 from data_prep.common.own_files import MANIFEST_NAME, REPORT_NAME
-from data_prep.common.same_run import require_same_settings
+from data_prep.common.same_run import SHAPE, require_same_settings
 from data_prep.formatting.selection import NoteSelection
 from data_prep.formatting.statistics import COUNTED, TextStatistics, merge_counts
 from data_prep.formatting.text_files import TextFile
@@ -24,6 +25,13 @@ from data_prep.formatting.text_files import TextFile
 _log = logging.getLogger(__name__)
 
 _PROGRAM = "data_prep.format_notes"
+
+_SHAPE = {
+    **SHAPE,
+    "program": str,
+    "outputs": [{"name": str, "size_bytes": int, "sha256": str}],
+}
+_IS_NAME = re.compile(r"[^/\0]{1,255}")
 
 
 class Earlier(enum.Enum):
@@ -58,10 +66,11 @@ def find_earlier(folder: beam_files.Folder, settings: Mapping[str, Any]) -> Earl
     advice = "choose another --output_dir, or move the earlier output away"
     try:
         earlier = parse_json_object(folder.read(MANIFEST_NAME), MANIFEST_NAME)
+        require_shape(earlier, _SHAPE, MANIFEST_NAME)
         files = [(f["name"], f["size_bytes"], f["sha256"]) for f in earlier["outputs"]]
-        if earlier["program"] != _PROGRAM:
+        if earlier["program"] != _PROGRAM or not all(_IS_NAME.fullmatch(f[0]) for f in files):
             raise KeyError
-    except (UserError, KeyError, TypeError):
+    except (UserError, KeyError):
         raise UserError(
             f"{folder}/{MANIFEST_NAME} is not a manifest of format_notes; {advice}"
         ) from None

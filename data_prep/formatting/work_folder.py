@@ -16,11 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.common import atomic_files
+from data_prep.common import atomic_files, same_run
 from data_prep.common.errors import UserError
-from data_prep.common.json_files import read_json_object
+from data_prep.common.json_files import read_json_object, require_shape
 from data_prep.common.own_files import FORMAT_NOTES_BEAM_FOLDER, FORMAT_NOTES_FOLDER
-from data_prep.common.same_run import require_same_settings
 from data_prep.formatting.canaries import Planting
 from data_prep.formatting.formatter import NoteToFormat
 from data_prep.formatting.statistics import TextStatistics
@@ -106,8 +105,11 @@ class WorkFolder:
         self.path = output_dir / FOLDER_NAME
         settings_file = self.path / _SETTINGS
         if settings_file.exists():
-            require_same_settings(
-                read_json_object(settings_file, advice=f"remove {self.path} to begin anew"),
+            advice = f"remove {self.path} to begin anew"
+            before = read_json_object(settings_file, advice=advice)
+            require_shape(before, same_run.SHAPE, str(settings_file), advice=advice)
+            same_run.require_same_settings(
+                before,
                 settings,
                 f"{self.path} holds the unfinished work of a run with other settings",
                 f"give the same flags to go on, remove {self.path}, or choose another --output_dir",

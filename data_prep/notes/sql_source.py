@@ -51,8 +51,8 @@ class SqlSource:
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             # No note has been read yet, so that the database's own words can be shown.
             raise UserError(
-                f"--input_sql, --sql_table: {table} cannot be read: {self._reason(error)}; check "
-                "the URL, the table's name and its schema"
+                f"--input_sql, --sql_table: {table} of {self._database()} cannot be read: "
+                f"{self._reason(error)}; check the URL, the table's name and its schema"
             ) from None
         places = columns.places(header, table)
         self._roles = list(places)
@@ -74,7 +74,7 @@ class SqlSource:
         return {
             "name": self._table_name,
             "dialect": self._engine.dialect.name,
-            "database": PurePath(self._engine.url.database or "").name,
+            "database": self._database(),
             "rows": self._content.rows,
             "content": self._content.hexdigest(),
         }
@@ -112,8 +112,8 @@ class SqlSource:
             # The driver's message could quote a note.
             cause = type(getattr(error, "orig", None) or error).__name__
             raise UserError(
-                f"{self._table_name}: the database failed after row {row} ({cause}); run the same "
-                "command again to go on from there"
+                f"{self._table_name}: the database {self._database()} failed after row {row} "
+                f"({cause}); run the same command again to go on from there"
             ) from None
 
     def _note(self, values: dict[str, Any], row: int) -> Note | BadRow:
@@ -128,6 +128,9 @@ class SqlSource:
             except UnicodeEncodeError:
                 return BadRow(place, "undecodable bytes", "a field is not UTF-8; convert it")
         return note
+
+    def _database(self) -> str:
+        return PurePath(self._engine.url.database or "").name
 
     def _reason(self, error: Exception) -> str:
         message = one_line(str(getattr(error, "orig", None) or error))

@@ -76,7 +76,7 @@ def test_missing_shards_are_made_as_on_one_machine(
 
     with (out / "part-0.tfrecord").open("r+b") as damaged:
         damaged.seek(500)
-        damaged.write(b"\0\0\0\0")
+        damaged.write(b"\xff\xee\xdd\xcc")
     result = run_here(capfd, MODULE, output_dir=out, **flags, **DIRECT)
     assert result.returncode == 0
     assert "part-0.tfrecord is not what its sidecar vouches for" in result.stderr

@@ -26,6 +26,7 @@ from data_prep.common.errors import UserError
 from tests.golden_data import golden
 
 PLANTED = "Quixzandorph"
+TSV = Path("train.tsv")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_tsv_of_one_and_of_two_sentences(tmp_path: Path) -> None:
         ("r1", 'a "quoted word', None, "yes"),
         ("r2", "b", None, "no"),
     ]
-    assert classification_data.labels_of("tsv", one) == ["no", "yes"]
+    assert classification_data.labels_of("tsv", one, TSV) == ["no", "yes"]
     text = "\ufeffSentence1\tSentence2\r\na\tb\r\n"
     two = classification_data.read_examples("tsv", write(tmp_path, text), labelled=False)
     assert [(e.guid, e.text_a, e.text_b, e.label) for e in two] == [("2", "a", "b", None)]
@@ -127,9 +128,18 @@ def test_labels_that_cannot_be() -> None:
         return [ClassificationExample("1", "a", None, label, 5) for label in labels]
 
     with pytest.raises(UserError, match="1 different values"):
-        classification_data.labels_of("tsv", examples("a", "a"))
+        classification_data.labels_of("tsv", examples("a", "a"), TSV)
     with pytest.raises(UserError, match="1,001 different values"):
-        classification_data.labels_of("tsv", examples(*map(str, range(1001))))
+        classification_data.labels_of("tsv", examples(*map(str, range(1001))), TSV)
+    with pytest.raises(
+        UserError, match=r"train\.tsv: the column label .* more than 100 char"
+    ) as long:
+        classification_data.labels_of("tsv", examples("a", f"{PLANTED} " * 9), TSV)
+    assert PLANTED not in str(long.value)
+    with pytest.raises(UserError, match="holds 11 different values in 21 rows; expected names"):
+        classification_data.labels_of("tsv", examples(*"abcdefghijkabcdefghij"), TSV)
+    assert len(classification_data.labels_of("tsv", examples(*"abcdefghijk" * 2), TSV)) == 11
+    assert len(classification_data.labels_of("tsv", examples(*"abcdefghij"), TSV)) == 10
     with pytest.raises(UserError, match="line 5: its label is none of the 2") as caught:
         classification_data.require_known_labels(examples(PLANTED), ["a", "b"], Path("dev.tsv"))
     assert PLANTED not in str(caught.value)
@@ -305,13 +315,13 @@ def test_bad_conll(tmp_path: Path, text: str | bytes, fragment: str) -> None:
 
 def test_ner_labels() -> None:
     sentence = Sentence(("a", "b"), ("I-x", "B-LOCATION-OTHER"), (1, 2))
-    labels = ner_data.labels_of([sentence])
+    labels = ner_data.labels_of([sentence], TSV)
     assert labels == ["O", "B-LOCATION-OTHER", "I-LOCATION-OTHER", "B-x", "I-x"]
     assert ner_data.published_labels(["O", "B", "I"]) == [
         "[PAD]", "O", "B", "I", "X", "[CLS]", "[SEP]",
     ]  # fmt: skip
     with pytest.raises(UserError, match="all words are labelled O"):
-        ner_data.labels_of([Sentence(("a",), ("O",), (1,))])
+        ner_data.labels_of([Sentence(("a",), ("O",), (1,))], TSV)
 
 
 WORDS = ("pain", "haemoptysis", "\u200b", "fever", PLANTED, "of")

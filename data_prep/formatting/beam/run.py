@@ -19,9 +19,10 @@ from data_prep.common import files as beam_files
 from data_prep.common import lease
 from data_prep.common.errors import UserError
 from data_prep.common.input_files import find_files
+from data_prep.common.json_files import parse_json_object, require_shape
 from data_prep.common.own_files import MANIFEST_NAME, REPORT_NAME
 from data_prep.common.paths import make_folder
-from data_prep.common.same_run import require_same_settings
+from data_prep.common.same_run import SHAPE, require_same_settings
 from data_prep.formatting import manifest
 from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam import results as beam_results
@@ -155,7 +156,7 @@ class _Staging(Staging):
         super().__init__(beam_files.join(output_dir, work_shards.STAGING_NAME))
         self._marker = beam_files.join(self.path, _ASSEMBLING)
         self.is_assembling = self.stays = beam_files.size(self._marker) is not None
-        self._earlier = json.loads(beam_files.read(self._marker)) if self.is_assembling else None
+        self._earlier = self._read_marker() if self.is_assembling else None
 
     def require_settings(self, described: dict[str, Any]) -> None:
         """Refuses to go on with what a run with other settings began.
@@ -179,6 +180,12 @@ class _Staging(Staging):
     def finish(self) -> None:
         """Notes that the output is complete."""
         self.stays = False
+
+    def _read_marker(self) -> dict[str, Any]:
+        advice = f"remove {self.path} to begin anew"
+        value = parse_json_object(beam_files.read(self._marker), self._marker, advice=advice)
+        require_shape(value, SHAPE, self._marker, advice=advice)
+        return value
 
 
 @contextlib.contextmanager
