@@ -21,7 +21,7 @@ from tests.clusters.slurm import Slurm
 from tests.golden_data import golden
 from tests.pretraining.training_workers import assert_same_weights
 from tests.programs.test_run_scripts import make_biobert
-from tests.running import HANG_SECONDS, ROOT
+from tests.running import HANG_SECONDS, ROOT, assert_success, run_program
 
 SCRIPTS = ROOT / "run_scripts" / "slurm"
 
@@ -184,3 +184,31 @@ def is_trainer(pid: int) -> bool:
         return "-m\0bert_clinical.run_pretraining\0" in Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return False
+
+
+def test_the_recipe_is_a_chain_of_jobs(cluster: Slurm, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for seed, name in enumerate(("a.csv", "b.csv")):
+        result = run_program(
+            "data_prep.sample_notes", output_file=notes / name, num_notes=40, random_seed=seed
+        )
+        assert_success(result)
+    settings = training(
+        tmp_path, NOTES=notes / "*.csv", BIOBERT_DIR=tmp_path / "biobert", OUTPUT_DIR=tmp_path,
+        SENTENCE_SPLITTER="rules", HELD_OUT_FRACTION="0.2", DUPE_FACTOR=1, TRAIN_BATCH_SIZE=4,
+        NUM_TRAIN_STEPS=4, NUM_WARMUP_STEPS=1, MAX_EVAL_STEPS=2,
+    )  # fmt: skip
+    said = cluster.run(SCRIPTS / "recipe.sh", **in_jobs(settings))
+    print(said)
+    jobs = [line.split()[1].rstrip(":") for line in said.splitlines()]
+    assert len(jobs) == 4
+    facts = cluster.wait(jobs[-1], "COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL")
+    for log in sorted((tmp_path / "logs").iterdir()):
+        print(f"{log.name}:", log.read_text(), sep="\n")
+    assert facts["JobState"] == "COMPLETED"
+    for part in ("a", "b"):
+        assert (tmp_path / "text" / part / "manifest.json").exists()
+        assert (tmp_path / "tfrecords" / part / "discharge_summary.held_out.tfrecord").exists()
+    assert "global_step = 4" in (tmp_path / "model" / "eval_results.txt").read_text()
+    assert (tmp_path / "transformers" / "model.safetensors").exists()
