@@ -160,6 +160,20 @@ def change_weights(folder: Path, kind: str, rows: int = 0, decoder: bool = False
     model.save_pretrained(folder)
 
 
+def adamw(
+    start: np.ndarray, gradients: Sequence[np.ndarray], rates: Sequence[float], decay: float
+) -> np.ndarray:
+    """Returns a weight after as many updates of PyTorch's AdamW, with Google's other settings."""
+    torch, _ = quiet_transformers()
+    weight = torch.nn.Parameter(torch.tensor(start))
+    optimizer = torch.optim.AdamW([weight], betas=(0.9, 0.999), eps=1e-6, weight_decay=decay)
+    for gradient, rate in zip(gradients, rates, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+    return weight.detach().numpy()
+
+
 def masked_lm_logits(folder: Path, kind: str, input_ids: np.ndarray) -> np.ndarray:
     """Returns float32 [B, S, V] for integer [B, S]."""
     torch, transformers = quiet_transformers()

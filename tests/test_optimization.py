@@ -7,6 +7,7 @@ import pytest
 
 from bert_clinical import optimization
 from bert_clinical.nn.tensorflow import tf
+from tests.theirs import needs_transformers, theirs
 
 
 @pytest.mark.parametrize(
@@ -125,3 +126,22 @@ def test_clipping_by_the_norm_of_all() -> None:
     assert np.isnan(optimization.clip_scale(tf.constant(np.nan)))
     clipped, _ = tf.clip_by_global_norm(list(gradients.values()), 1.0)
     np.testing.assert_allclose(clipped[0], gradients["a"] * optimization.clip_scale(norm))
+
+
+@needs_transformers
+@pytest.mark.parametrize(("name", "decay"), [("kernel", 0.01), ("bias", 0.0)])
+def test_corrected_updates_are_pytorchs(name: str, decay: float) -> None:
+    draw = np.random.default_rng(5)
+    start = draw.normal(size=[7, 3]).astype(np.float32)
+    gradients = [draw.normal(size=[7, 3]).astype(np.float32) for _ in range(5)]
+    rates = [0.02, 0.1, 0.05, 0.03, 0.01]
+    variable = tf.Variable(start)
+    slots = optimization.create_slots({name: variable})
+    for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True)):
+        optimization.apply_adam(
+            variable, slots[f"{name}/adam_m"], slots[f"{name}/adam_v"], tf.constant(gradient),
+            tf.constant(1.0), tf.constant(rate), decay=optimization.decays(name),
+            corrections=optimization.bias_corrections(tf.constant(step, tf.int64)),
+        )  # fmt: skip
+    expected = theirs("adamw", start, gradients, rates, decay)
+    np.testing.assert_allclose(variable, expected, rtol=1e-5, atol=1e-6)

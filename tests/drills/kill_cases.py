@@ -212,7 +212,7 @@ def _fine_tune(inputs: Path, out: Path, *, task: str, **more: Any) -> Flags:
     return {
         **from_checkpoint(), "task_name": task, "data_dir": inputs, "output_dir": out / "model",
         "max_seq_length": 32, "train_batch_size": 8, "num_train_epochs": 2, "do_train": True,
-        "do_eval": True, "do_predict": True, **more,
+        "do_eval": True, "do_predict": True, "save_checkpoints_steps": 2, **more,
     }  # fmt: skip
 
 

@@ -147,6 +147,8 @@ def test_what_a_kill_left_before_the_record_is_removed(tmp_path: Path) -> None:
     with folder.held("run_test"):
         folder.write(progress(), {})
         (folder.path / "progress.json").unlink()
+        (folder.path / "model.ckpt-9-1.0123abcd.partial").mkdir()
+        (folder.path / "model.ckpt-9-1.0123abcd.partial" / "model.ckpt-9-1.index").touch()
         assert folder.read() is None
         assert not list(folder.path.iterdir())
     assert not folder.path.exists()
