@@ -18,6 +18,9 @@ NO_DECAY = ("LayerNorm", "layer_norm", "bias")
 
 SLOTS = ("adam_m", "adam_v")
 
+_LARGE = 1 << 16
+"""Values from which on an update compiled by XLA saves more than its call costs."""
+
 
 def decays(name: str) -> bool:
     """Tells whether weight decay applies to the variable of that name."""
@@ -139,6 +142,9 @@ def apply_adam(
 ) -> None:
     """Updates a variable and its slots once.
 
+    Memory bounds it. On a CPU large variables are updated by compiled code, which passes over them
+    once instead of for each operation.
+
     Args:
       variable: float32.
       first: its slot `adam_m`.
@@ -149,6 +155,23 @@ def apply_adam(
       decay: whether the weights decay, as `decays` tells.
       corrections: as `bias_corrections` gives them; None for Google's optimizer.
     """
+    compiled = variable.shape.num_elements() >= _LARGE and "GPU" not in variable.device
+    update = _compiled_adam if compiled else _adam
+    arguments = (variable, first, second, gradient, gradient_scale, learning_rate)
+    update(*arguments, decay=decay, corrections=corrections)
+
+
+def _adam(
+    variable: tf.Variable,
+    first: tf.Variable,
+    second: tf.Variable,
+    gradient: tf.Tensor,
+    gradient_scale: tf.Tensor,
+    learning_rate: tf.Tensor,
+    *,
+    decay: bool,
+    corrections: tuple[tf.Tensor, tf.Tensor] | None,
+) -> None:
     gradient = gradient * gradient_scale
     next_first = BETA_1 * first + (1.0 - BETA_1) * gradient
     next_second = BETA_2 * second + (1.0 - BETA_2) * tf.square(gradient)
@@ -162,3 +185,6 @@ def apply_adam(
     variable.assign(variable - learning_rate * update)
     first.assign(next_first)
     second.assign(next_second)
+
+
+_compiled_adam = tf.function(_adam, autograph=False, jit_compile=True)

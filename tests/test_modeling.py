@@ -143,6 +143,22 @@ def test_dropout_keeps_its_share_and_the_mean_and_differs_between_places() -> No
     np.testing.assert_array_equal(Dropout(None, 1)(ones, 0.5), ones)
 
 
+@pytest.mark.parametrize("shape", [[7, 11], [3, 5, 7, 9]])
+def test_dropout_draws_the_same_when_compiled(shape: list[int]) -> None:
+    def dropped(seed: tf.Tensor) -> tf.Tensor:
+        return Dropout(seed, 2)(tf.ones(shape), 0.25)
+
+    seed = tf.constant([5, 1 << 40], tf.int64)
+    plain = dropped(seed)
+    np.testing.assert_array_equal(tf.function(dropped, jit_compile=True)(seed), plain)
+    assert 0 < np.count_nonzero(plain) < np.prod(shape)
+
+
+def test_a_rate_next_to_1_keeps_next_to_nothing() -> None:
+    dropout = Dropout(tf.constant([5, 0], tf.int64), 1)
+    assert np.count_nonzero(dropout(tf.ones([1000, 100]), 1 - 1e-9)) < 20
+
+
 def test_recomputing_gives_the_same_gradients() -> None:
     config = odd_config(hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
     weights = create_variables(config, random_seed=3)

@@ -80,17 +80,18 @@ def test_names_without_decay() -> None:
         assert not optimization.decays(name)
 
 
+@pytest.mark.parametrize("shape", [(7, 3), (257, 256)], ids=["small", "large, compiled"])
 @pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("name", ["kernel", "bias"])
-def test_two_updates_are_the_formula(name: str, corrected: bool) -> None:
+def test_two_updates_are_the_formula(name: str, corrected: bool, shape: tuple[int, int]) -> None:
     draw = np.random.default_rng(3)
-    start = draw.normal(size=[7, 3]).astype(np.float32)
+    start = draw.normal(size=shape).astype(np.float32)
     variables = {name: tf.Variable(start)}
     slots = optimization.create_slots(variables)
     weight = start.astype(np.float64)
-    first = second = np.zeros([7, 3])
+    first = second = np.zeros(shape)
     for step, (rate, scale) in enumerate([(0.1, 1.0), (0.05, 0.25)]):
-        gradient = draw.normal(size=[7, 3]).astype(np.float32)
+        gradient = draw.normal(size=shape).astype(np.float32)
         optimization.apply_adam(
             variables[name],
             slots[f"{name}/adam_m"],
