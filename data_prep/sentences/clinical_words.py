@@ -53,8 +53,9 @@ STARTERS = frozenset(
 )
 # In a text in capitals, words with which little but a sentence begins.
 STARTERS_IN_CAPITALS = frozenset(
-    """he she they we it the this these there patient pt his her please denies denied discharged
-    continue continued follow plan repeat return call condition take no will otherwise""".split()
+    """he she they we it dr mr mrs ms the this these there patient pt his her please denies
+    denied discharged continue continued follow plan repeat return call condition take no will
+    otherwise""".split()
 )
 # A sloppy note begins sentences in lower case, with these more than with others.
 LOWER_CASE_STARTERS = frozenset(

@@ -25,7 +25,7 @@ def flags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Four texts of different sizes, one gzip, and an empty one."""
     folder = tmp_path_factory.mktemp("text")
     documents = golden("sentences_en_core_web_sm.txt").read_text().split("\n\n")
-    for number, size in enumerate((2, 7, 1)):
+    for number, size in enumerate((2, 7, 3)):
         text = "\n\n".join(documents[number * 2 : number * 2 + size]) + "\n"
         (folder / f"part-{number}.txt").write_text(text)
     (folder / "part-4.txt").touch()
