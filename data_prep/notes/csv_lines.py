@@ -69,6 +69,11 @@ class Lines:
             self._lines.clear()
         self._first = len(self._lines)
 
+    @property
+    def has_lone_quote(self) -> bool:
+        """Whether a quote of the record, or of those that wait for it, is not one of a pair."""
+        return sum(line.count(b'"') for line in self._lines[self._first :]) % 2 == 1
+
     def kept_before_record(self) -> bytes:
         """Returns what was kept before the record, and before those that wait for it."""
         return b"".join(self._lines[: self._first])

@@ -27,7 +27,7 @@ _BROKEN_QUOTING, _WRONG_WIDTH, _TOO_LONG = (
 )  # fmt: skip
 _BROKEN = (_BROKEN_QUOTING, _WRONG_WIDTH, _TOO_LONG)
 _GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
-_MOST_HELD = 200
+_MOST_HELD = 100
 # Characters of the name of a column.
 _LONGEST_NAME = 1000
 
@@ -169,13 +169,13 @@ class CsvSource:
     def _records(self, lines: Lines) -> Iterator[_Record | BadRow | Gap]:
         """Yields the records; after a broken one a gap, whose end is looked for only then.
 
-        A record with other ids than all before may be a line of a note that ended too early. It
-        waits for what follows: a broken record takes it along, any other shows that it is one.
+        A record unlike all before may be a line of a note that ended too early. It waits for what
+        follows: a broken record takes it along, one that is like those before lets it go.
         """
         csv.field_size_limit(_LONGEST_FIELD)
         reader = csv.reader(lines, strict=True)
         so_far = RowsSoFar(self._places, self._width)
-        held: list[_Record] = []
+        held: list[_Record | BadRow] = []
         while True:
             lines.is_held = bool(held)
             lines.begin_record()
@@ -184,6 +184,9 @@ class CsvSource:
                 found = self._record(reader, lines, self._place(lines))
                 if found is None:
                     continue
+                is_unlike = isinstance(found, _Record) and not so_far.is_like(found.fields)
+                if is_unlike and lines.has_lone_quote:
+                    found = _broken_quoting(found.place, lines)
                 if isinstance(found, BadRow) and found.reason in _BROKEN and not is_first:
                     place = held[0].place if held else found.place
                     yield found._replace(place=place)
@@ -197,16 +200,16 @@ class CsvSource:
             except _GZIP_ERRORS:
                 raise self._cut_short(lines) from None
             lines.row += lines.row != UNKNOWN_ROW
-            if isinstance(found, _Record) and not is_first:
-                if not so_far.is_like(found.fields) and len(held) < _MOST_HELD:
-                    held.append(found)
-                    continue
-                for record in (*held, found):
+            waits = is_unlike or (isinstance(found, BadRow) and bool(held))
+            held.append(found)
+            if waits and len(held) < _MOST_HELD:
+                continue
+            for record in held if not is_first else ():
+                if isinstance(record, _Record):
                     so_far.add(record.fields)
+            lines.is_held = False
             yield from held
             held.clear()
-            lines.is_held = False
-            yield found
 
     def _pass_over(self, lines: Lines, so_far: RowsSoFar, row: int) -> int:
         """Goes on at the next certain start of a row; returns how many bytes were left out."""
@@ -228,12 +231,7 @@ class CsvSource:
         except csv.Error as error:
             if "larger than field limit" in str(error):
                 return _too_long(place, lines)
-            return BadRow(
-                place,
-                _BROKEN_QUOTING,
-                f"the quotes do not match up, seen at line {lines.number}; expected each field "
-                "closed and each quote within it doubled",
-            )
+            return _broken_quoting(place, lines)
         except RecordTooLongError:
             return _too_long(place, lines)
         if not fields or (lines.row != 0 and self._is_header(fields, place)):
@@ -284,6 +282,15 @@ class CsvSource:
 class _Record(NamedTuple):
     place: str
     fields: list[str]
+
+
+def _broken_quoting(place: str, lines: Lines) -> BadRow:
+    return BadRow(
+        place,
+        _BROKEN_QUOTING,
+        f"the quotes do not match up, seen at line {lines.number}; expected each field closed and "
+        "each quote within it doubled",
+    )
 
 
 def _too_long(place: str, lines: Lines) -> BadRow:

@@ -74,16 +74,21 @@ class RowsSoFar:
             numbers = _numbers(fields, before)
             self._rising = {c: value for c, value in numbers.items() if value >= before[c]}
             self._strictly -= {c for c, value in self._rising.items() if value == before[c]}
-        if not self.is_like(fields):
+        if not all(fields[column].isdigit() for column in self._ids):
             numbers = _numbers(fields, self._ids)
             self._ids = [column for column in self._ids if column in numbers]
         if self._category is not None and len(self._categories) < _MOST_CATEGORIES:
             self._categories.add(fields[self._category].strip())
 
     def is_like(self, fields: Sequence[str]) -> bool:
-        """Tells whether a row has numbers for ids where all rows before had them."""
-        return all(fields[column].isdigit() for column in self._ids) or (
-            self._rising is None or len(_numbers(fields, self._ids)) == len(self._ids)
+        """Tells whether a row has numbers for ids where all before had, and a known category."""
+        if self._rising is None:
+            return True
+        has_ids = all(fields[column].isdigit() for column in self._ids) or (
+            len(_numbers(fields, self._ids)) == len(self._ids)
+        )
+        return has_ids and (
+            self._category is None or fields[self._category].strip() in self._categories
         )
 
     def ends_with_its_line(self, broken: bytes) -> bool:

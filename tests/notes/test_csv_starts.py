@@ -117,6 +117,21 @@ def test_an_unknown_category_is_no_start(tmp_path: Path) -> None:
     assert PLANTED not in str(found)
 
 
+def test_rows_of_a_new_category_wait_and_come(tmp_path: Path) -> None:
+    body = "".join(row(n, category="A" if n < 3 else "B") for n in range(300))
+    assert ids(read(tmp_path, body)) == [str(n) for n in range(300)]
+    body = row(0) + row(1, category="B") + row(2) + "x1,x2,Letter,text\n"
+    assert ids(read(tmp_path, body)) == ["0", "1", "2", "x1"]
+
+
+def test_lines_that_look_like_rows_of_another_kind_go_with_the_broken_one(tmp_path: Path) -> None:
+    inner = f'5\'2"\n7,8,{PLANTED},9\n{PLANTED},a,b,c\n\xff,a,b,c\n8,9,10,{PLANTED}'
+    found = read(tmp_path, row(0) + row(1) + row(2, inner) + row(3) + row(4))
+    assert ids(found) == ["0", "1", "2", "3", "4"]
+    assert PLANTED not in str(found)
+    assert sum(isinstance(one, BadRow) for one in found) == 1
+
+
 def test_row_numbers_are_told_only_where_they_are_known(tmp_path: Path) -> None:
     known = row(0) + row(1, 'a "b" c') + row(2) + "3,3,A\n"
     assert "row 4 (line 9)" in str(read(tmp_path, known))
