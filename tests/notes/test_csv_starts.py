@@ -125,7 +125,7 @@ def test_rows_of_a_new_category_wait_and_come(tmp_path: Path) -> None:
 
 
 def test_lines_that_look_like_rows_of_another_kind_go_with_the_broken_one(tmp_path: Path) -> None:
-    inner = f'5\'2"\n7,8,{PLANTED},9\n{PLANTED},a,b,c\n\xff,a,b,c\n8,9,10,{PLANTED}'
+    inner = f"5'2\"\n7,8,{PLANTED},9\n{PLANTED},a,b,c\n\xff,a,b,c\n8,9,10,{PLANTED}"
     found = read(tmp_path, row(0) + row(1) + row(2, inner) + row(3) + row(4))
     assert ids(found) == ["0", "1", "2", "3", "4"]
     assert PLANTED not in str(found)
