@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bert_clinical.instances.writer import random_next_share
 from data_prep.common import html_report as report
 from data_prep.common.paths import listed
 
@@ -39,7 +40,7 @@ def write_report(path: str | os.PathLike[str], descriptions: Sequence[Mapping[st
             ("words", f"{total['words']:,}"),
             ("instances", f"{total['instances']:,}"),
             ("WordPieces a word", f"{total['wordpieces'] / max(total['words'], 1):.2f}"),
-            ("random next", f"{100 * total['random_next'] / total['instances']:.1f}%"),
+            ("random next", f"{100 * random_next_share(total):.1f}%"),
             ("[UNK]", f"{100 * total['unknown_wordpieces'] / total['wordpieces']:.2f}%"),
         ]
     )
@@ -116,6 +117,6 @@ def _row(description: Mapping[str, Any]) -> list[Any]:
         *(counts[name] for name in ("documents", "words", "wordpieces", "instances")),
         100.0 * shares["unknown"],
         100.0 * shares["truncated_pairs"],
-        100.0 * counts["random_next"] / counts["instances"],
+        100.0 * random_next_share(counts),
         100.0 * shares["padding"],
     ]

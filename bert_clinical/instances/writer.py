@@ -269,11 +269,16 @@ def summary(description: Mapping[str, Any]) -> list[str]:
         f"({counts['wordpieces'] / max(counts['words'], 1):.2f} a word, "
         f"{100 * shares['unknown']:.2f}% [UNK])",
         f"{counts['instances']:,} instances, {100 * shares['truncated_pairs']:.1f}% of the pairs "
-        f"truncated, {100 * counts['random_next'] / max(counts['instances'], 1):.1f}% with a "
+        f"truncated, {100 * random_next_share(counts):.1f}% with a "
         f"random next sentence, {100 * shares['padding']:.1f}% padding, "
         f"{counts['masked_wordpieces']:,} WordPieces masked",
         *([f"canaries: {canary_record.line(canaries)}"] if canaries else []),
     ]
+
+
+def random_next_share(counts: Mapping[str, int]) -> float:
+    """Returns the share of a sidecar's instances whose second text is from elsewhere."""
+    return counts["random_next"] / max(counts["instances"], 1)
 
 
 def _count(token_ids: np.ndarray, wanted: int) -> int:

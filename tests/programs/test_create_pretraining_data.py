@@ -167,7 +167,8 @@ def test_sidecar_counts(tmp_path, small):
 def test_no_passes_and_no_predictions_are_googles_to_accept(tmp_path, small):
     outputs = [tmp_path / "a.tfrecord", tmp_path / "b.tfrecord"]
     flags = {**small, "input_file": golden("part_a.txt")}
-    result = run(**{**flags, "output_file": ",".join(map(str, outputs)), "dupe_factor": 0})
+    result = run(**{**flags, "output_file": ",".join(map(str, outputs)), "dupe_factor": 0,
+                    "report_file": tmp_path / "report.html"})  # fmt: skip
     assert_success(result)
     assert [path.stat().st_size for path in outputs] == [0, 0]
     assert read_sidecar(outputs[0])["counts"]["instances"] == 0
