@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import errno
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 EXIT_DATA_ERROR = 1
 EXIT_USAGE_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+_LESS_MEMORY = "give fewer workers or smaller batches, or use a machine with more memory"
+_FLAGS_OF_MEMORY = (
+    "num_workers",
+    "buffer_mb",
+    "batch_size",
+    "train_batch_size",
+    "eval_batch_size",
+    "predict_batch_size",
+    "max_seq_length",
+)
 
 
 class UserError(Exception):
@@ -49,12 +61,25 @@ def os_error_message(error: OSError) -> str:
         errno.EACCES: "; check who may read or write there",
         errno.EPERM: "; check who may read or write there",
         errno.EROFS: "; choose an output that can be written",
+        errno.ENAMETOOLONG: "; choose a shorter name",
+        errno.EFBIG: "; raise the limit on the size of files (ulimit -f)",
+        errno.ENOMEM: f"; {_LESS_MEMORY}",
     }.get(error.errno or 0, "")
     return f"{place}{error.strerror or type(error).__name__}{advice}"
 
 
+def out_of_memory_message(flags: Sequence[str] = ()) -> str:
+    """Returns one line that says which of a program's flags ask for less memory."""
+    fitting = [f"--{name}" for name in flags if name in _FLAGS_OF_MEMORY]
+    if not fitting:
+        return f"out of memory; {_LESS_MEMORY}"
+    return f"out of memory; lower {', '.join(fitting)}, or use a machine with more memory"
+
+
 def internal_error_message(error: Exception) -> str:
     """Returns one line that says where an unexpected exception came from, without its message."""
+    if isinstance(error, MemoryError):
+        return out_of_memory_message()
     frames = traceback.extract_tb(error.__traceback__)
     places = ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-4:])
     return (

@@ -15,7 +15,7 @@ from pathlib import Path
 from data_prep.common import contents, files
 from data_prep.common.errors import UsageError, UserError
 from data_prep.common.own_files import is_own
-from data_prep.common.paths import listed, require_readable_file
+from data_prep.common.paths import is_utf8, listed, require_readable_file
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +61,9 @@ def find_files(
             "--%s: passed over %d file(s) or folder(s) that this project lays beside data: %s",
             flag, len(own), listed(own),
         )  # fmt: skip
+    strange = [name for name in found if not is_utf8(name)]
+    if strange:
+        raise UserError(f"--{flag}: {strange[0]!a} is not named in UTF-8; rename the file")
     if not found:
         raise UserError(
             f"--{flag}: {patterns} names {len(own)} file(s), all of them laid beside data by this "

@@ -33,6 +33,15 @@ def require_readable_file(path: str | os.PathLike[str], flag: str) -> Path:
         raise UserError(f"--{flag}: {os_error_message(error)}") from None
 
 
+def is_utf8(path: str) -> bool:
+    """Returns whether a name can be written into a file of text, as not every file's can."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def make_folder(output_dir: Path) -> None:
     """Makes the output folder if it does not exist.
 

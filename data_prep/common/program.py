@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import io
 import logging
 import os
 import signal
@@ -35,10 +36,13 @@ from data_prep.common.errors import (
     internal_error_message,
     one_line,
     os_error_message,
+    out_of_memory_message,
 )
+from data_prep.common.paths import is_utf8
 
 _log = logging.getLogger(__name__)
 
+_LARGEST_INTEGER = 1 << 63
 _HELP = ("--help", "-help", "--helpfull", "--helpshort")
 _EXAMPLE = "\nExample:\n"
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -71,6 +75,9 @@ class ProgramFlags(flags.FlagValues):
           UsageError: a flag is unknown or has a value that it cannot have, an argument belongs to
             no flag, or a flag that is needed is missing.
         """
+        for place, argument in enumerate(arguments, 1):
+            if not is_utf8(argument):
+                raise UsageError(f"the argument at place {place} is not UTF-8; rename the file")
         try:
             stray = self([name, *arguments])[1:]
         except (flags.Error, ValueError) as error:
@@ -81,6 +88,10 @@ class ProgramFlags(flags.FlagValues):
                 f"{usage.place_of(stray[0], arguments)}; every value is given as --flag=value, in "
                 "quotes if it holds blanks"
             )
+        for name in self:
+            value = self[name].value
+            if isinstance(value, int) and not -_LARGEST_INTEGER <= value < _LARGEST_INTEGER:
+                raise UsageError(f"--{name}: expected a whole number of at most 64 bits")
         missing = [f"--{name}" for name in self.__dict__["_required"] if self[name].value is None]
         if missing:
             listed = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
@@ -194,6 +205,8 @@ def run_to_exit_status(
         return EXIT_DATA_ERROR
     except OSError as error:
         return _fail(name, os_error_message(error), EXIT_DATA_ERROR)
+    except MemoryError:
+        return _fail(name, out_of_memory_message(list(values)), EXIT_DATA_ERROR)
     except Exception as error:  # noqa: BLE001
         return _fail(name, internal_error_message(error), EXIT_DATA_ERROR)
 
@@ -228,6 +241,10 @@ def _set_up_output() -> None:
     """Information to standard output, warnings and errors of the project to standard error."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Nothing that is to be said may fail for a letter that cannot be written there.
+            stream.reconfigure(errors="backslashreplace")
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)

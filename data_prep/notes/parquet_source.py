@@ -54,7 +54,7 @@ class ParquetSource:
         try:
             with self._open() as file:
                 header = file.schema_arrow.names
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._damaged(error) from None
         places = columns.places(header, str(path))
         self._columns = {role: header[index] for role, index in places.items()}
@@ -96,7 +96,7 @@ class ParquetSource:
                             )
                         else:
                             yield make_note(values, place, needs_subject=self._needs_subject)
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._damaged(error, f" after row {row}") from None
 
     def _rows_of(self, batch: pyarrow.RecordBatch) -> Iterator[dict[str, object] | None]:

@@ -16,7 +16,6 @@ from absl import flags
 import bert_clinical
 from data_prep.common import atomic_files, program, progress
 from data_prep.common.errors import Terminated, UsageError, UserError
-from data_prep.common.paths import expand_patterns
 from tests.running import HANG_SECONDS, ROOT
 
 PLANTED = "zebrafinch"
@@ -27,6 +26,7 @@ def define_flags(values: program.ProgramFlags) -> None:
     flags.DEFINE_string("input_file", None, "What to read.", flag_values=values)
     flags.DEFINE_integer("count", 3, "How many.", lower_bound=1, flag_values=values)
     flags.DEFINE_string("output_file", "out", "Where to.", flag_values=values)
+    flags.DEFINE_integer("batch_size", 8, "How many at once.", flag_values=values)
     values.section("Ours")
     flags.DEFINE_bool("quick", False, "Whether to hurry.", flag_values=values)
     flags.DEFINE_enum("kind", "red", ["red", "blue"], "Which.", flag_values=values)
@@ -57,6 +57,7 @@ def test_success_is_zero_and_main_sees_the_flags() -> None:
         "count": 5,
         "quick": True,
         "kind": "red",
+        "batch_size": 8,
     }
 
 
@@ -72,6 +73,8 @@ def test_success_is_zero_and_main_sees_the_flags() -> None:
         (["--input_file=The", f"-{PLANTED}", "was"], "what stands at place 2 is no flag"),
         (["--input_file=The", f"--{PLANTED}=x"], "what stands at place 2 is no flag"),
         (["--input_file=a", f"--count={PLANTED}"], "--count: expected a positive integer, found"),
+        (["--input_file=a", f"--count={2**63}"], "--count: expected a whole number of at most 64"),
+        (["--input_file=a\udcff"], "the argument at place 1 is not UTF-8; rename the file"),
         (["--input_file=a", "--count=0"], "--count: expected a positive integer, found"),
         (["--input_file=a", "--count"], "--count: expected a positive integer, found none"),
         (["--input_file=a", f"--kind={PLANTED}"], "--kind: expected one of red, blue, found"),
@@ -159,6 +162,9 @@ program.run("", lambda values: None, main, [])
         (KeyboardInterrupt(), 130, "interrupted"),
         (Terminated(signal.SIGUSR1), 138, "terminated"),
         (KeyError(PLANTED), 1, "unexpected KeyError (program.py:"),
+        (MemoryError(PLANTED), 1, "out of memory; lower --batch_size, or use a machine with more"),
+        (OSError(errno.ENAMETOOLONG, "Name too long", "o"), 1, "o: Name too long; choose a short"),
+        (OSError(errno.EFBIG, "File too large", "o"), 1, "o: File too large; raise the limit on"),
         (UnicodeDecodeError("utf-8", PLANTED.encode(), 0, 1, "bad"), 1, "UnicodeDecodeError"),
     ],
 )
@@ -254,19 +260,6 @@ def test_information_goes_to_standard_output_and_warnings_to_standard_error(caps
     shown = capsys.readouterr()
     assert shown.out == "read 3 notes\n"
     assert shown.err == "2 rows skipped\n"
-
-
-def test_patterns_expand_in_order_and_missing_files_are_named(tmp_path: Path) -> None:
-    for name in ("b.txt", "a.txt", "c.csv"):
-        (tmp_path / name).write_text("x")
-    found = expand_patterns(f"{tmp_path}/c.csv,{tmp_path}/*.txt", "input_file")
-    assert [path.name for path in found] == ["c.csv", "a.txt", "b.txt"]
-    with pytest.raises(UserError, match=r"--input_file: no file matches .*\.tsv"):
-        expand_patterns(f"{tmp_path}/*.tsv", "input_file")
-    with pytest.raises(UserError, match="folder"):
-        expand_patterns(str(tmp_path), "input_file")
-    with pytest.raises(UsageError, match="empty path"):
-        expand_patterns(f"{tmp_path}/a.txt,,b", "input_file")
 
 
 def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Format:
       read: reads the folder; what it returns is compared.
       mutate: damages the file's bytes.
       has_checksum: damage must not go unnoticed.
-      may_be_none: whether what is read as nothing counts as noticed.
+      is_sound: whether damaged bytes are by chance a sound file, with other content.
       cost: how many times as long as others it takes; so many fewer are tried.
     """
 
@@ -42,6 +43,7 @@ class Format:
     mutate: Mutate = damaged
     has_checksum: bool = False
     cost: int = 1
+    is_sound: Callable[[bytes], bool] = lambda content: False
 
 
 def _notes_of(path: Path) -> Any:
@@ -53,6 +55,14 @@ def _notes_of(path: Path) -> Any:
 
 def _csv(folder: Path) -> None:
     write_notes(folder / "n.csv", made_up_notes(20))
+
+
+def _is_gzip(content: bytes) -> bool:
+    try:
+        gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
 
 
 def _csv_gz(folder: Path) -> None:
@@ -487,14 +497,14 @@ def _read_sql(folder: Path) -> Any:
 FORMATS = (
     Format("csv", "n.csv", _csv, lambda folder: _notes_of(folder / "n.csv")),
     Format("csv.gz", "n.csv.gz", _csv_gz, lambda folder: _notes_of(folder / "n.csv.gz"),
-           has_checksum=True),
+           has_checksum=True, is_sound=_is_gzip),
     Format("parquet", "n.parquet", _parquet, lambda folder: _notes_of(folder / "n.parquet")),
     Format("parquet pages", "n.parquet", _parquet, lambda folder: _notes_of(folder / "n.parquet"),
            _pages, has_checksum=True),
     Format("database", "n.db", _sql, _read_sql, cost=5),
     Format("text", "t.txt", _text, _lines_to_encode, cost=5),
     Format("text.gz", "t.txt.gz", _text_gz, lambda folder: _lines_of(folder / "t.txt.gz"),
-           has_checksum=True),
+           has_checksum=True, is_sound=_is_gzip),
     Format("vocabulary", "vocab.txt", _vocabulary, _read_vocabulary),
     Format("TFRecord", "e.tfrecord", _records, _without_index, _with_good_checksum_of_length,
            has_checksum=True),

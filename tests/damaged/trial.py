@@ -19,6 +19,7 @@ from data_prep.common.errors import UserError
 from tests.damaged.formats import Format
 
 _MOST_BYTES = 1 << 30
+_SILENT = "another result without a word"
 _RIGHT, _REFUSED, _OTHER = "right", "refused", "another result"
 
 
@@ -55,6 +56,8 @@ def run_trial(kind: Format, mutations: int, seed: int) -> Trial:
             (folder / path.relative_to(sound)).write_bytes(new)
             with _limited_memory():
                 outcome, fault = _read(kind, folder, expected, is_same=new == content)
+            if outcome == _OTHER and fault == _SILENT and kind.is_sound(new):
+                fault = ""
             trial.outcomes[outcome] += 1
             if fault:
                 trial.faults.append(f"mutation {number} (seed {seed}): {fault}")
@@ -81,7 +84,7 @@ def _read(kind: Format, folder: Path, expected: object, *, is_same: bool) -> tup
         return _OTHER, f"{type(error).__name__} ({places}): {error!s:.150}"
     if found == expected:
         return _RIGHT, ""
-    return _OTHER, "another result without a word" if kind.has_checksum else ""
+    return _OTHER, _SILENT if kind.has_checksum else ""
 
 
 @contextlib.contextmanager
