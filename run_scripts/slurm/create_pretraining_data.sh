@@ -30,7 +30,7 @@ input=$(input_of_task "$INPUT_FILE")
 if [[ -d $input ]]; then
   texts=$(find "$input" -maxdepth 1 -name '*.txt' -size +0 | LC_ALL=C sort | paste -sd,)
   [[ -n "$texts" ]] || { echo "$input: all text is empty; it has no examples" && exit; }
-  INPUT_FILE=$texts OUTPUT_DIR=$OUTPUT_DIR/$(basename "$input") run_stage "$ROOT/run_scripts/create_pretraining_data.sh" "$@"
-else
-  INPUT_FILE=$input run_stage "$ROOT/run_scripts/create_pretraining_data.sh" "$@"
+  OUTPUT_DIR=$OUTPUT_DIR/$(basename "$input") input=$texts
 fi
+export INPUT_FILE=$input OUTPUT_DIR
+exec "$ROOT/run_scripts/create_pretraining_data.sh" "$@"

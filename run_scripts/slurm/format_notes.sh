@@ -21,4 +21,4 @@ submit --cpus-per-task="$CPUS" --mem="$MEMORY" --time="$TIME" \
   --array="0-$(($(wc -l <<<"$list") - 1))%$TASKS_AT_A_TIME"
 
 file=$(input_of_task "$NOTES")
-NOTES=$file OUTPUT_DIR=$OUTPUT_DIR/$(name_of "$file") run_stage "$ROOT/run_scripts/format_notes.sh" "$@"
+NOTES=$file OUTPUT_DIR=$OUTPUT_DIR/$(name_of "$file") exec "$ROOT/run_scripts/format_notes.sh" "$@"
