@@ -20,6 +20,7 @@ from bert_clinical.weights.transformers_tokenizer import write_tokenizer
 from bert_clinical.wordpieces.inputs import TextEncoder
 from data_prep.common.errors import UserError
 from tests.conversion.test_convert import ODD
+from tests.running import assert_one_line_error, assert_success, run_here
 from tests.theirs import needs_transformers, theirs
 
 pytestmark = needs_transformers
@@ -344,3 +345,59 @@ def test_logits_err_by_float32_alone(tmp_path: Path) -> None:
     error = np.abs(logits - exact)
     assert error.max() > TOLERANCE / 10
     assert (error / (size + 1)).max() < 5e-7
+
+
+@pytest.fixture(scope="module")
+def with_rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all rules, whose model was trained on sequences of 17 WordPieces."""
+    folder = save(tmp_path_factory.mktemp("rules") / "model", *RULES["added tokens, all rules"])
+    edit(folder, "tokenizer_config.json", model_max_length=17)
+    return folder
+
+
+def test_extract_features_goes_by_the_folders_rules(
+    with_rules: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [text for text in TEXTS if text.strip() and "\t" not in text]
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in lines))
+    result = run_here(
+        capsys, "bert_clinical.extract_features", "--nocheck_case", model_dir=with_rules,
+        input_file=tmp_path / "texts.txt", output_file=tmp_path / "out.jsonl", layers="-1",
+        max_seq_length=41,
+    )  # fmt: skip
+    assert_success(result)
+    assert "was trained on sequences of at most 17 WordPieces" in result.stderr
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    found = [[feature["token"] for feature in row["features"]] for row in rows]
+    ids = theirs("tokenize", with_rules, lines, truncation=True, max_length=41)["input_ids"]
+    tokens = load(with_rules).tokens
+    assert found == [[tokens[number] for number in row] for row in ids]
+
+
+def test_a_fine_tuned_folder_has_the_rules_of_the_one_before(
+    with_rules: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"{text}\t{label}\n" for text in ("pain", "metoprolol") for label in "ab")
+    for part in ("train", "test"):
+        (tmp_path / f"{part}.tsv").write_text(f"sentence1\tlabel\n{rows}")
+    result = run_here(
+        capsys, "bert_clinical.run_classifier", "--nocheck_case", "--do_train", "--do_predict",
+        transformers_dir=with_rules, data_dir=tmp_path, output_dir=tmp_path / "out",
+        task_name="tsv", max_seq_length=20, train_batch_size=2, num_train_epochs=1,
+    )  # fmt: skip
+    assert_success(result)
+    assert "was trained on sequences of at most 17 WordPieces" in result.stderr
+    before, after = load(with_rules), load(tmp_path / "out")
+    assert (after.rules, after.tokens, after.trained_length) == (before.rules, before.tokens, 20)
+    assert expected_ids(tmp_path / "out") == expected_ids(with_rules)
+
+
+def test_convert_from_transformers_refuses_what_its_files_cannot_say(
+    with_rules: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run_here(
+        capsys, "bert_clinical.convert_from_transformers", transformers_dir=with_rules,
+        output_dir=tmp_path / "out",
+    )  # fmt: skip
+    assert_one_line_error(result, 1, "strip_accents false", "--do_lower_case only")
+    assert not (tmp_path / "out").exists()
