@@ -220,32 +220,6 @@ def _evaluate(inputs: Path, out: Path) -> Flags:
     return {**_fine_tune(inputs, out, task="mednli"), "do_train": False}
 
 
-def _canary_text(inputs: Path, run: Run) -> None:
-    del run
-    text = golden("sentences_en_core_web_sm.txt").read_text()
-    (inputs / "text.txt").write_text(text[:20_000].rpartition("\n\n")[0] + "\n\n")
-
-
-def _plant(inputs: Path, out: Path) -> Flags:
-    return {
-        "input_file": inputs / "text.txt", "output_file": out / "planted" / "text.txt",
-        "canaries_file": out / "canaries.json", "num_canaries": 4, "repetitions": "1,2",
-    }  # fmt: skip
-
-
-def _audited(inputs: Path, run: Run) -> None:
-    _transformers(inputs, run)
-    _canary_text(inputs, run)
-    run("data_prep.plant_canaries", **_plant(inputs, inputs))
-
-
-def _audit(inputs: Path, out: Path) -> Flags:
-    return {
-        "model_dir": inputs / "model", "canaries_file": inputs / "canaries.json",
-        "output_dir": out / "audit",
-    }  # fmt: skip
-
-
 def _runs(inputs: Path, run: Run) -> None:
     del run
     for seed in (1, 2):
@@ -461,20 +435,6 @@ CASES = [
         "bert_clinical.run_ner",
         functools.partial(_fine_tune, task="i2b2_2010"),
         prepare=_conll,
-        tensorflow=True,
-    ),
-    Case("plant_canaries", "data_prep.plant_canaries", _plant, prepare=_canary_text),
-    _FORMAT(
-        "format_notes canaries",
-        flags=lambda inputs, out: _format(
-            inputs, out, plant_canaries=out / "canaries.json", num_canaries=2, repetitions="1"
-        ),
-    ),
-    Case(
-        "audit_memorization",
-        "bert_clinical.audit_memorization",
-        _audit,
-        prepare=_audited,
         tensorflow=True,
     ),
     Case(

@@ -11,7 +11,9 @@ import sys
 
 import pytest
 
+from tests.drills.kill_cases import CASES
 from tests.running import HANG_SECONDS, ROOT
+from tests.test_structure import PROGRAMS
 
 
 def drill(cases: str, every: int) -> dict[str, tuple[int, int]]:
@@ -27,6 +29,14 @@ def drill(cases: str, every: int) -> dict[str, tuple[int, int]]:
     return {name: (int(survived), int(tried)) for name, survived, tried in found}
 
 
+def test_every_program_is_killed() -> None:
+    assert {case.module for case in CASES} == {*PROGRAMS, "run_scripts/quickstart.sh"} - {
+        # Writes no file: it waits for Beam.
+        "data_prep.worker_pool"
+    }
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
 @pytest.mark.slow
 def test_programs_without_tensorflow_survive_every_kill() -> None:
     cases = [
@@ -40,5 +50,6 @@ def test_programs_without_tensorflow_survive_every_kill() -> None:
 
 @pytest.mark.slow
 def test_training_and_workers_survive_some_kills() -> None:
-    found = drill("run_pretraining,create_pretraining_data workers", every=30)
+    found = drill("run_pretraining,create_pretraining_data workers", every=60)
     assert found["run_pretraining"][1] > 1
+    assert found["create_pretraining_data workers"][1] > 0
