@@ -49,6 +49,7 @@ class Lines:
         # Those of the record, from `_first` on, and those that are kept.
         self._lines: list[bytes] = []
         self._first = 0
+        self._start = 0
         self._longest_end = LONGEST_RECORD
         # Bytes that were read to look ahead, and how many of them were taken.
         self._ahead = b""
@@ -68,6 +69,12 @@ class Lines:
         if not self.is_kept:
             self._lines.clear()
         self._first = len(self._lines)
+        self._start = self.size
+
+    @property
+    def record_bytes(self) -> int:
+        """The size of the record, with those that wait for it."""
+        return self.size - self._start
 
     @property
     def has_lone_quote(self) -> bool:

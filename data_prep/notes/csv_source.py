@@ -27,7 +27,7 @@ _BROKEN_QUOTING, _WRONG_WIDTH, _TOO_LONG = (
 )  # fmt: skip
 _BROKEN = (_BROKEN_QUOTING, _WRONG_WIDTH, _TOO_LONG)
 _GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
-_MOST_HELD = 100
+_MOST_HELD, _MOST_HELD_BYTES = 100, 16 << 20
 # Characters of the name of a column.
 _LONGEST_NAME = 1000
 
@@ -202,7 +202,7 @@ class CsvSource:
             lines.row += lines.row != UNKNOWN_ROW
             waits = is_unlike or (isinstance(found, BadRow) and bool(held))
             held.append(found)
-            if waits and len(held) < _MOST_HELD:
+            if waits and len(held) < _MOST_HELD and lines.record_bytes < _MOST_HELD_BYTES:
                 continue
             for record in held if not is_first else ():
                 if isinstance(record, _Record):

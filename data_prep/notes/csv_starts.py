@@ -149,7 +149,8 @@ class RowsSoFar:
         rising: dict[int, int] | None = self._after_broken
         if end < window_end:
             broken = self._parse(data, end, is_end).fields
-            known = known or {field.strip() for field in broken[: self._width]}
+            if not known and self._category is not None:
+                known = {field.strip() for field in broken[self._category :][:1]}
             if not self._begins_as_row(broken, known):
                 return False
             rows.append(broken)
