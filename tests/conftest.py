@@ -7,10 +7,12 @@ from pathlib import Path
 
 from tests.one_framework.sitecustomize import Guard
 
-# A shell that starts the tests in its background has them ignore Ctrl-C, and their children too;
-# the tests that interrupt a program need the ordinary disposition.
+# A shell that starts the tests in its background has them ignore Ctrl-C, and nohup the end of the
+# terminal; their children would too. The tests that send these need the ordinary dispositions.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _refuse_pytorch(name: str) -> None:
