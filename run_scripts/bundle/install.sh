@@ -44,7 +44,7 @@ for candidate in ${PYTHON_FOR_VENV:-"python$PYTHON_VERSION" python3}; do
   ! is_expected "$candidate" || { python=$candidate && break; }
 done
 [[ -n "$python" ]] || fail "found no Python $PYTHON_VERSION on $MACHINE with glibc 2.$GLIBC_MINOR or newer (tried ${PYTHON_FOR_VENV:-python$PYTHON_VERSION, python3}); name it in PYTHON_FOR_VENV, or make the bundle with other --python-version and --platform"
-export PYTHON_FOR_VENV=$python BUNDLE_DIR PIP_NO_INDEX=1 PIP_FIND_LINKS=$BUNDLE_DIR/wheels PIP_DISABLE_PIP_VERSION_CHECK=1
+export PYTHON_FOR_VENV=$python BUNDLE_DIR PIP_NO_INDEX=1 PIP_FIND_LINKS=file://${BUNDLE_DIR// /%20}/wheels PIP_DISABLE_PIP_VERSION_CHECK=1
 unset PYTHON
 
 mkdir -p "$INSTALL_DIR"
