@@ -119,8 +119,8 @@ def warnings(audit: Mapping[str, Any]) -> list[str]:
         said.append(
             f"The model has learnt next to nothing: on held-out notes it gets "
             f"{100 * learnt['accuracy']:.1f}% of the masked WordPieces right, and always guessing "
-            f"the most frequent one {100 * learnt['one_guess']:.1f}%. That such a model has "
-            "memorised nothing is no merit; train it further and audit it again."
+            f"the most frequent one {100 * learnt['one_guess']:.1f}%. If such a model seems to "
+            "have memorised little, that is no merit; train it further and audit it again."
         )
     said += [
         f"The controls, which were never planted, stand out in the {which}: expect an error in "

@@ -15,16 +15,17 @@ from tests.running import assert_success, run_here
 pytestmark = pytest.mark.slow
 
 MODULE = "bert_clinical.audit_memorization"
-STEPS = 1500
+STEPS = 2000
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
-    made = train(folder, steps=STEPS, num_canaries=8, repetitions="1,10,64")
+    made = train(folder, steps=STEPS, num_canaries=6, repetitions="1,8,64")
     for text in (made.members, made.others):
         # Two notes of each patient.
-        lines = [f"{text.stem} {number // 2}\n" for number in range(150)]
+        documents = text.read_text().count("\n\n") + 1
+        lines = [f"{text.stem} {number // 2}\n" for number in range(documents)]
         text.with_name(f"{text.name}.patients").write_text("".join(lines))
     return made
 
@@ -41,7 +42,7 @@ def test_what_was_planted_is_found_and_told_by_numbers(trained: Trained, tmp_pat
     print({count: (found["mean_bits"], found["interval"]) for count, found in exposure.items()})
 
     # The oftener planted, the better known, by more than the intervals are wide.
-    counts = ["0", "1", "10", "64"]
+    counts = ["0", "1", "8", "64"]
     for rarer, oftener in itertools.pairwise(counts):
         assert exposure[oftener]["interval"][0] > exposure[rarer]["interval"][1]
     assert exposure["64"]["extracted"] >= 0.5 <= exposure["64"]["together"]["extracted"]
@@ -55,7 +56,7 @@ def test_what_was_planted_is_found_and_told_by_numbers(trained: Trained, tmp_pat
     print(membership["auc"], membership["interval"], membership["by_patient"], flush=True)
     assert membership["interval"][0] > 0.5 and membership["with_reference"]
     assert membership["by_patient"]["auc"] > membership["auc"] - 0.02
-    assert membership["by_patient"]["members"] == 75
+    assert membership["by_patient"]["members"] == 50
     assert audit["learnt"]["has_learnt"]
     assert not any("learnt next to nothing" in line for line in audit["warnings"])
     assert audit["inputs"]["canaries_in_record"] is True
@@ -67,10 +68,10 @@ def test_what_was_planted_is_found_and_told_by_numbers(trained: Trained, tmp_pat
     )  # fmt: skip
     assert_success(converted)
     card = (tmp_path / "to" / "README.md").read_text()
-    assert "| Canaries | 600 planted sentences of 24 canaries |" in card
+    assert "| Canaries | 438 planted sentences of 18 canaries |" in card
     assert "| Canaries planted 64 × | exposure 13." in card
     record = json.loads((trained.folder / "model" / "pretraining_run.json").read_text())
-    assert record["canaries"]["planted_sentences"] == 600
+    assert record["canaries"]["planted_sentences"] == 438
 
     canaries = read_canaries(trained.folder / "canaries.json").canaries
     may_know = {"canaries.json", "train.tfrecord"}

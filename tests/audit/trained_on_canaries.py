@@ -41,7 +41,7 @@ def train(folder: Path, *, steps: int, num_canaries: int, repetitions: str) -> T
     """Trains a model as its user would, program by program."""
     rng = random.Random(3)
     members, others = folder / "members.txt", folder / "others.txt"
-    members.write_text("\n\n".join(_document(rng) for _ in range(150)) + "\n")
+    members.write_text("\n\n".join(_document(rng) for _ in range(100)) + "\n")
     others.write_text("\n\n".join(_document(rng) for _ in range(150)) + "\n")
     planted = folder / "planted" / "members.txt"
     _run(
@@ -90,9 +90,7 @@ def _document(rng: random.Random) -> str:
         f"The {one(_SUBJECTS)} was {one(_STATES)} and had {one(_SIGNS)} of the {one(_PARTS)}.\n"
         f"{one(_DRUGS)} {rng.randint(10, 99)} and {one(_DRUGS)} {rng.randint(10, 99)} were given "
         f"for the {one(_SIGNS)}.\n"
-        f"The {one(_PARTS)} was {one(_STATES)} and the {one(_SUBJECTS)} went home.\n"
-        # What nobody can guess, and a model can only have memorised.
-        f"Values {' '.join(str(rng.randint(10, 99)) for _ in range(4))}."
+        f"The {one(_PARTS)} was {one(_STATES)} and the {one(_SUBJECTS)} went home."
     )
 
 
