@@ -21,7 +21,7 @@ STEPS = 2000
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
-    made = train(folder, steps=STEPS, num_canaries=6, repetitions="1,8,64")
+    made = train(folder, steps=STEPS, num_canaries=8, repetitions="1,5,64")
     for text in (made.members, made.others):
         # Two notes of each patient.
         documents = text.read_text().count("\n\n") + 1
@@ -42,7 +42,7 @@ def test_what_was_planted_is_found_and_told_by_numbers(trained: Trained, tmp_pat
     print({count: (found["mean_bits"], found["interval"]) for count, found in exposure.items()})
 
     # The oftener planted, the better known, by more than the intervals are wide.
-    counts = ["0", "1", "8", "64"]
+    counts = ["0", "1", "5", "64"]
     for rarer, oftener in itertools.pairwise(counts):
         assert exposure[oftener]["interval"][0] > exposure[rarer]["interval"][1]
     assert exposure["64"]["extracted"] >= 0.5 <= exposure["64"]["together"]["extracted"]
@@ -68,10 +68,10 @@ def test_what_was_planted_is_found_and_told_by_numbers(trained: Trained, tmp_pat
     )  # fmt: skip
     assert_success(converted)
     card = (tmp_path / "to" / "README.md").read_text()
-    assert "| Canaries | 438 planted sentences of 18 canaries |" in card
+    assert "| Canaries | 560 planted sentences of 24 canaries |" in card
     assert "| Canaries planted 64 × | exposure 13." in card
     record = json.loads((trained.folder / "model" / "pretraining_run.json").read_text())
-    assert record["canaries"]["planted_sentences"] == 438
+    assert record["canaries"]["planted_sentences"] == 560
 
     canaries = read_canaries(trained.folder / "canaries.json").canaries
     may_know = {"canaries.json", "train.tfrecord"}
