@@ -121,7 +121,11 @@ def run(
         _be_the_program(work, theirs, log)
     theirs.close()
     with ours:
-        _, (listener, *_), _, _ = socket.recv_fds(ours, 1, 1)
+        _, listeners, _, _ = socket.recv_fds(ours, 1, 1)
+    if not listeners:
+        os.waitpid(pid, 0)
+        raise OSError(f"the kernel does not ask about a program's calls: {log.read_text()}")
+    (listener,) = listeners
     try:
         watched = _Watched(pid, listener, os.path.realpath(folder))
         return watched.to_the_end(kill_at, kill_after, kill_worker)
