@@ -123,7 +123,7 @@ def test_a_changed_work_shard_is_made_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = script(
         tmp_path,
-        "import os\nwork_shards.WorkFolder.assemble = lambda *_: os._exit(9)\n",
+        "import os\nwork_shards.WorkFolder.assemble = lambda *_, **__: os._exit(9)\n",
     )
     assert run_script(path, output_dir=out, **flags).returncode == 9
     changed, cut, *_ = sorted((out / work_shards.FOLDER_NAME).glob("shard-*.jsonl"))
@@ -170,7 +170,7 @@ def test_unfinished_work_of_other_flags_is_refused(tmp_path: Path, capfd) -> Non
     source = write_notes(tmp_path / "n.csv", made_up_notes(8))
     path = script(
         tmp_path,
-        "import os\nwork_shards.WorkFolder.assemble = lambda *_: os._exit(9)\n",
+        "import os\nwork_shards.WorkFolder.assemble = lambda *_, **__: os._exit(9)\n",
     )
     flags = {"input_file": source, "output_dir": tmp_path / "out", "category": "all", **RULES}
     assert run_script(path, **flags).returncode == 9
