@@ -48,6 +48,9 @@ class TextModel(tf.Module):
           `input_mask` int32 [B, S], S the longest sequence of the batch; `num_wordpieces` int32
           [B], the length of each sequence before it was cut.
         """
+        count = tf.shape(text)[0]
+        # The model takes no batch of none, as a server may have it; a text is left out again.
+        text = tf.concat([text, tf.fill([tf.maximum(1 - count, 0)], "")], axis=0)
         input_ids, input_mask, num_wordpieces = self._tokenizer(text)
         output = self._encoder({**self._own, **self._absent}, input_ids, input_mask)
         outputs = {
@@ -58,7 +61,7 @@ class TextModel(tf.Module):
         }
         if self._has_pooler:
             outputs["pooled_output"] = output.pooled_output
-        return outputs
+        return {name: value[:count] for name, value in outputs.items()}
 
 
 def export_saved_model(

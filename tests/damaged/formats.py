@@ -295,7 +295,7 @@ def _read_shard(folder: Path) -> Any:
     for shard in cut(_to_format()):
         if not work.has(shard):
             work.write(shard, formatter(shard.notes).content)
-    files, statistics = work.assemble(1, Planting(None, None))
+    files, statistics = work.assemble(1, Planting(None, None), patients_files=False)
     return files, statistics.counts
 
 

@@ -216,6 +216,12 @@ def test_without_a_pooler_there_is_no_pooled_output(tmp_path, capsys):
     )
     assert set(answer) == {"sequence_output", "input_ids", "input_mask", "num_wordpieces"}
     assert answer["sequence_output"].shape == (2, 5, 26)
+    # A server's batches may be empty.
+    none = tf.saved_model.load(str(tmp_path / "out/7")).signatures["serving_default"](
+        text=tf.constant([], tf.string)
+    )
+    assert none["sequence_output"].shape == (0, 2, 26)
+    assert none["num_wordpieces"].shape == (0,)
 
 
 def test_models_of_one_process_keep_their_vocabularies(models, tmp_path, capsys):
