@@ -237,8 +237,12 @@ def test_the_best_checkpoint_of_a_run(tmp_path, capsys):
 
 MISTAKES = {
     "no flags": (lambda d: dict.fromkeys(flags_for(d)), 2, ["init_checkpoint"]),
-    "an unknown flag": (lambda d: flags_for(d, decode=1), 2, ["decode"]),
-    "an unknown form of gelu": (lambda d: flags_for(d, gelu="exact"), 2, ["gelu", "tanh|erf"]),
+    "an unknown flag": (lambda d: flags_for(d, decode=1), 2, ["is no flag of this program"]),
+    "an unknown form of gelu": (
+        lambda d: flags_for(d, gelu="exact"),
+        2,
+        ["gelu", "expected one of tanh, erf"],
+    ),
     "an unknown dtype": (lambda d: flags_for(d, dtype="int8"), 2, ["dtype", "float16"]),
     "an odd shard size": (lambda d: flags_for(d, max_shard_size="big"), 2, ["max_shard_size"]),
     "no such checkpoint": (

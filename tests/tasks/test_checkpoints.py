@@ -90,10 +90,11 @@ def test_checkpoints_come_as_often_as_asked(tmp_path: Path) -> None:
     folder = TrainingFolder(tmp_path / "out", {})
     steps = []
     folder.write = lambda progress, tensors: steps.append(progress.step)  # type: ignore[method-assign]
-    training.fine_tune(
-        model=model(per_token=False), examples=examples(per_token=False), options=OPTIONS,
-        folder=folder, save_every=4,
-    )  # fmt: skip
+    with folder.held("run_test"):
+        training.fine_tune(
+            model=model(per_token=False), examples=examples(per_token=False), options=OPTIONS,
+            folder=folder, save_every=4,
+        )  # fmt: skip
     assert steps == [4, 8]
 
 
