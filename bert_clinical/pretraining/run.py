@@ -26,9 +26,10 @@ from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining import devices
 from bert_clinical.pretraining.batches import PretrainingData
-from bert_clinical.pretraining.best import LOSS, Best, best_of
+from bert_clinical.pretraining.best import LOSS, Best, best_of_folder, best_of_log, write_best
 from bert_clinical.pretraining.curves import draw_curves
 from bert_clinical.pretraining.errors import translated_errors
+from bert_clinical.pretraining.evaluation import RESULTS
 from bert_clinical.pretraining.log import CURVES_NAME, TrainingLog, read_history
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.pretraining.record import RunRecord
@@ -51,7 +52,6 @@ from bert_clinical.pretraining.step import METRICS
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from bert_clinical.weights import checkpoint
 from bert_clinical.weights.provenance import BEST_FILE
-from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Run:
         self.last_held_out: dict[str, Any] = {}
         self.gave_up = False
         self._held_out = tuple(held_out)
-        self._best = Best()
+        self._best = Best(self._held_out[0] if self._held_out else "")
         self._speed: Speed | None = None
         self._settings = decisive_settings(options, config, [file.path for file in data.files])
         self._record = RunRecord(output_dir, config, flags or options.to_dict(), sidecars or {})
@@ -136,14 +136,29 @@ class Run:
                 self.state.initialize_from(init_checkpoint)
             else:
                 _log.info("Starting from random weights (no --init_checkpoint)")
-            if self._held_out and self.agreement.is_chief:
-                history = read_history(self.output_dir, self.state.step)
-                self._best = best_of(history, self._held_out[0], self._has_checkpoint)
-                if self._best.step:
-                    self._write_best()
-            if self.latest is not None and self.agreement.is_chief:
-                self._make_up_for_a_kill(self.latest)
+            if self.agreement.is_chief:
+                self._recall_evaluations()
+                if self.latest is not None:
+                    self._make_up_for_a_kill(self.latest)
         self.gave_up = self.agreement.of_chief(self._is_hopeless())
+
+    def _recall_evaluations(self) -> None:
+        """Takes up what earlier starts found on held-out data."""
+        if not self._held_out:
+            self._best = best_of_folder(self.output_dir)
+            return
+        history = read_history(self.output_dir, self.state.step)
+        self._best = best_of_log(history, self._held_out[0], self._has_checkpoint)
+        if self._best.step:
+            # A kill may have come between the checkpoint and this file.
+            self._write_best()
+        self._tell_held_out(
+            {
+                line.get("set", ""): {name: line[name] for name in RESULTS if name in line}
+                for line in history
+                if line["kind"] == "held_out"
+            }
+        )
 
     def _make_up_for_a_kill(self, latest: str) -> None:
         """Does what may have been left undone after the latest checkpoint was written."""
@@ -229,17 +244,24 @@ class Run:
 
     def _take_down(self, results: Mapping[str, Mapping[str, Any]]) -> bool:
         first = self._held_out[0]
-        numbers = {
-            name: {key: float(value) for key, value in result.items()}
-            for name, result in results.items()
-        }
         self.last_held_out = dict(results[first])
-        self._facts["held_out"] = numbers[first]
-        if len(numbers) > 1:
-            self._facts["held_out_sets"] = numbers
+        self._tell_held_out(
+            {
+                name: {key: float(value) for key, value in result.items()}
+                for name, result in results.items()
+            }
+        )
         if self._log is not None:
             self._log.held_out(self.state.step, results)
-        return self._best.add(self.state.step, numbers[first][LOSS])
+        return self._best.add(self.state.step, float(results[first][LOSS]))
+
+    def _tell_held_out(self, numbers: Mapping[str, Mapping[str, float]]) -> None:
+        """Has the record say the last results on each set."""
+        self._facts["held_out"] = dict(numbers.get(self._held_out[0], {}))
+        if len(self._held_out) > 1:
+            self._facts["held_out_sets"] = {
+                name: dict(numbers[name]) for name in self._held_out if name in numbers
+            }
 
     def _is_hopeless(self) -> bool:
         return 0 < self.options.stop_after_no_gain <= self._best.without_gain
@@ -269,7 +291,7 @@ class Run:
                 "steps": self.state.step,
                 "checkpoint": Path(prefix).name,
                 **self._facts,
-                **({"best": self._best_facts()} if self._best.step else {}),
+                **({"best": self._best.facts(self._best_prefix)} if self._best.step else {}),
                 "final": self.last_metrics,
                 "speed": self._speed.overall(self.state.step) if self._speed else {},
                 "stopped_by_signal": stopped_by,
@@ -289,17 +311,12 @@ class Run:
     def _has_checkpoint(self, step: int) -> bool:
         return Path(f"{checkpoint_prefix(self.output_dir, step)}.index").exists()
 
-    def _best_facts(self) -> dict[str, Any]:
-        name = self._held_out[0]
-        return {
-            "checkpoint": Path(checkpoint_prefix(self.output_dir, self._best.step)).name,
-            "step": self._best.step,
-            LOSS: self._best.loss,
-            **({"set": name} if name else {}),
-        }
+    @property
+    def _best_prefix(self) -> str:
+        return checkpoint_prefix(self.output_dir, self._best.step)
 
     def _write_best(self) -> None:
-        atomic_files.write_json(self.output_dir / BEST_FILE, self._best_facts())
+        write_best(self.output_dir, self._best, self._best_prefix)
 
     @contextmanager
     def chief_at_work(self) -> Iterator[None]:

@@ -375,6 +375,12 @@ def test_the_best_checkpoint_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert best == {"checkpoint": "model.ckpt-4", "step": 4, "masked_lm_loss": 4.0}
     record = json.loads((tmp_path / "run" / "pretraining_run.json").read_text())
     assert (record["best"], record["steps"]) == (best, 12)
+    # So it does where a later start evaluates nothing.
+    more = dataclasses.replace(options, num_train_steps=14, eval_every=0)
+    train(tmp_path / "run", more)
+    assert checkpoints(tmp_path / "run") == [4, 14]
+    assert json.loads((tmp_path / "run" / "best_checkpoint.json").read_text()) == best
+    assert json.loads((tmp_path / "run" / "pretraining_run.json").read_text())["best"] == best
     assert best_checkpoint(tmp_path / "run") == str(tmp_path / "run" / "model.ckpt-4")
 
 
@@ -425,6 +431,11 @@ def test_an_interrupted_run_finds_the_same_best(
     train(folder, options, held_out=data)
     assert json.loads((folder / "best_checkpoint.json").read_text())["step"] == 4
     assert checkpoints(folder) == [4, 10, 12]
+    # What was found before a stop is told by the record of a later step.
+    longer = dataclasses.replace(options, num_train_steps=13, eval_every=12)
+    train(folder, longer, held_out=data)
+    record = json.loads((folder / "pretraining_run.json").read_text())
+    assert (record["steps"], record["held_out"]["masked_lm_loss"]) == (13, 4.0)
 
 
 def test_several_held_out_sets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

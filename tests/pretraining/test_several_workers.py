@@ -178,16 +178,16 @@ def test_others_wait_for_the_chief_as_long_as_it_takes(tmp_path: Path, single: P
     """A save and evaluations of half a minute: beyond TensorFlow's limits and our own."""
     slow_chief = f"""{IMPATIENT}
 import time
-from bert_clinical.pretraining import loop as training
+from bert_clinical.pretraining import evaluation
 from bert_clinical.pretraining.state import TrainingState
-save, evaluate = TrainingState.save, training.means
+save, evaluate = TrainingState.save, evaluation.means
 def slow_save(*arguments):
     time.sleep(35)
     return save(*arguments)
 def slow_evaluate(*arguments):
     time.sleep(35)
     return evaluate(*arguments)
-TrainingState.save, training.means = slow_save, slow_evaluate
+TrainingState.save, evaluation.means = slow_save, slow_evaluate
 """
     workers = start_workers(
         tmp_path, code=program_with(slow_chief), do_eval=True, eval_every=10,
@@ -202,9 +202,9 @@ TrainingState.save, training.means = slow_save, slow_evaluate
 def test_the_chief_says_what_is_best_and_when_to_end(tmp_path: Path) -> None:
     """Only the chief evaluates; all save the best, and end where it ends."""
     losses = """
-from bert_clinical.pretraining import loop as training
-means, losses = training.means, iter([5.0, 4.0, 4.5, 4.5])
-training.means = lambda *arguments: {**means(*arguments), "masked_lm_loss": next(losses)}
+from bert_clinical.pretraining import evaluation
+means, losses = evaluation.means, iter([5.0, 4.0, 4.5, 4.5])
+evaluation.means = lambda *arguments: {**means(*arguments), "masked_lm_loss": next(losses)}
 """
     flags = {
         "num_train_steps": 100, "eval_every": 5, "max_eval_steps": 2, "stop_after_no_gain": 2,

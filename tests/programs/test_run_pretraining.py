@@ -193,6 +193,16 @@ MISTAKES: dict[str, tuple[Any, int, tuple[str, ...]]] = {
     "sidecar of a larger vocabulary": (
         lambda f: with_sidecar(f, {"flags": {}, "vocabulary": {"entries": 28996}}), 1, ("28,996",)
     ),
+    "sidecar of a smaller vocabulary": (
+        lambda f: with_sidecar(f, {"vocabulary": {"entries": 900}}), 1,
+        ("a vocabulary of 900 entries", "vocab_size of", "is 1,000"),
+    ),
+    "a plan for another vocabulary": (
+        lambda f: {
+            **with_sidecar(f, {"vocabulary": {"entries": 900}}), "plan": True, "do_train": None,
+        },
+        1, ("a vocabulary of 900 entries",),
+    ),
     "missing checkpoint": ({"init_checkpoint": "/nowhere"}, 1, ("/nowhere",)),
     "misshapen variable": (
         lambda f: checkpoint_with(f, bert__pooler__dense__bias=np.zeros(7, np.float32)), 1,
