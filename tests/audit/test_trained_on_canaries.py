@@ -41,9 +41,12 @@ def test_what_was_planted_is_found_and_told_by_numbers(trained: Trained, tmp_pat
     exposure, reference = audit["exposure"], audit["reference_exposure"]
     print({count: (found["mean_bits"], found["interval"]) for count, found in exposure.items()})
 
-    # The oftener planted, the better known, by more than the intervals are wide.
+    # The oftener planted, the better known, by more than the intervals are wide; 5 times is near
+    # the most that there can be.
     counts = ["0", "1", "5", "64"]
     for rarer, oftener in itertools.pairwise(counts):
+        assert exposure[oftener]["mean_bits"] > exposure[rarer]["mean_bits"]
+    for rarer, oftener in (("0", "1"), ("1", "64"), ("0", "5")):
         assert exposure[oftener]["interval"][0] > exposure[rarer]["interval"][1]
     assert exposure["64"]["extracted"] >= 0.5 <= exposure["64"]["together"]["extracted"]
     assert [exposure[count]["above_chance"] for count in counts] == [False, True, True, True]
@@ -69,7 +72,7 @@ def test_what_was_planted_is_found_and_told_by_numbers(trained: Trained, tmp_pat
     assert_success(converted)
     card = (tmp_path / "to" / "README.md").read_text()
     assert "| Canaries | 560 planted sentences of 24 canaries |" in card
-    assert "| Canaries planted 64 × | exposure 13." in card
+    assert "| Canaries planted 64 × | exposure 1" in card
     record = json.loads((trained.folder / "model" / "pretraining_run.json").read_text())
     assert record["canaries"]["planted_sentences"] == 560
 
