@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bert_clinical.modeling import BertModel
+from bert_clinical.nn.packing import EXACT
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.weights.pretrained import PretrainedModel
 from bert_clinical.wordpieces.inputs import TextWindows, Window
@@ -147,14 +148,14 @@ class FeatureExtractor:
 
     def _outputs(self, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor) -> tf.Tensor:
         """Returns the layers' outputs, float32 [B, S, L, H]."""
-        output = self._encoder(self._variables, ids, mask, segments)
+        output = self._encoder(self._variables, ids, mask, segments, packed=EXACT)
         return tf.stack([output.all_encoder_layers[layer] for layer in self._layers], axis=2)
 
     def _summed(
         self, ids: tf.Tensor, mask: tf.Tensor, segments: tf.Tensor, counts: tf.Tensor
     ) -> tf.Tensor:
         """Returns sums over positions, each as often as it counts, float32 [B, L * H]."""
-        output = self._encoder(self._variables, ids, mask, segments)
+        output = self._encoder(self._variables, ids, mask, segments, packed=EXACT)
         sums = [
             tf.linalg.matvec(output.all_encoder_layers[layer], counts, transpose_a=True)
             for layer in self._layers
