@@ -216,7 +216,10 @@ class _Silent:
         """Shows nothing."""
 
 
-_COUNTED = ("documents", "sentences", "words", "wordpieces", "instances", "masked_wordpieces")
+_COUNTED = (
+    "documents", "sentences", "words", "wordpieces", "instances", "random_next",
+    "masked_wordpieces",
+)  # fmt: skip
 
 
 def signature(
