@@ -198,8 +198,12 @@ def _is_zlib(head: bytes) -> bool:
         return False
 
 
+# Texts hold null characters now and then.
+_FEWEST_PAIRS = 8
+
+
 def _is_utf_16(head: bytes) -> bool:
     """Tells UTF-16 of Western text: every other byte is zero, and none of the rest."""
-    pairs = head[: 2 * (min(len(head), 1000) // 2)]
-    zeros = pairs[0::2].count(0), pairs[1::2].count(0)
-    return min(zeros) == 0 and max(zeros) > len(pairs) // 4
+    pairs = min(len(head), 1000) // 2
+    zeros = head[0 : 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
+    return pairs >= _FEWEST_PAIRS and min(zeros) == 0 and max(zeros) > 0.8 * pairs

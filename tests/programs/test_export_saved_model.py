@@ -272,7 +272,7 @@ def test_mistakes_are_one_line(models, tmp_path, capsys):
     short = tmp_path / "short"
     shutil.copytree(models["cased"], short)
     lines = (short / "vocab.txt").read_text().splitlines()
-    (short / "vocab.txt").write_text("\n".join([*lines[:-2], PLANTED]) + "\n")
+    (short / "vocab.txt").write_text("\n".join([*lines[:-200], PLANTED]) + "\n")
     doubled = tmp_path / "doubled"
     shutil.copytree(models["cased"], doubled)
     (doubled / "vocab.txt").write_text("\n".join([*lines[:-2], PLANTED, PLANTED]) + "\n")
@@ -290,7 +290,7 @@ def test_mistakes_are_one_line(models, tmp_path, capsys):
         ({"do_lower_case": True}, 1, ["--do_lower_case is true"]),
         ({"max_seq_length": 129}, 1, ["takes 128 positions"]),
         ({"model_dir": nothing}, 1, ["bert_config.json"]),
-        ({"model_dir": short}, 1, ["holds 999 entries"]),
+        ({"model_dir": short}, 1, ["holds 801 entries"]),
         ({"model_dir": doubled}, 1, ["hold the same entry"]),
         ({"vocab_file": golden("vocab_uncased.txt")}, 1, ["--do_lower_case is false"]),
         ({"output_dir": models["cased"] / "vocab.txt"}, 1, ["is a file"]),
