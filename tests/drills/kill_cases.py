@@ -15,14 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import bert_clinical
-from data_prep.formatting import work_folder
 from tests.fine_tuning_data import from_checkpoint, write_conll, write_mednli
 from tests.format_notes_program import made_up_notes, write_notes
 from tests.golden_data import golden
 from tests.running import ROOT, exit_status_here
-
-# Several work shards of a few notes.
-work_folder._NOTES_PER_SHARD = 2
 
 Flags = dict[str, Any]
 Run = Callable[..., Any]

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.common import html_report, program
+from data_prep.formatting import work_folder
 from tests.drills import kills
 from tests.drills.kill_cases import CASES, Case
 from tests.running import arguments
@@ -259,6 +260,8 @@ def main() -> None:
     chosen = [case for case in CASES if is_any(case.name, patterns)]
     if not chosen:
         sys.exit(f"no case is called {values.cases}")
+    # Several work shards of a few notes.
+    work_folder._NOTES_PER_SHARD = 2
     # What a run imports or compiles only once is done before it is forked.
     for module in sorted({name for case in chosen for name in case.imports}):
         importlib.import_module(module)

@@ -190,7 +190,7 @@ def slow_evaluate(*arguments):
 TrainingState.save, evaluation.means = slow_save, slow_evaluate
 """
     workers = start_workers(
-        tmp_path, code=program_with(slow_chief), do_eval=True, eval_every=10,
+        tmp_path, code=program_with(slow_chief), do_eval=True, eval_every=20,
         eval_input_file=golden("cased_128.tfrecord"), max_eval_steps=2,
     )  # fmt: skip
     for worker in workers:
