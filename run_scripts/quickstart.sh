@@ -89,7 +89,7 @@ run_stage "$PYTHON" -m bert_clinical.run_pretraining --bert_config_file="$OUTPUT
   --eval_input_file="$OUTPUT_DIR/tfrecords/discharge_summary.held_out.tfrecord" \
   --output_dir="$OUTPUT_DIR/model" --do_train --do_eval \
   --max_seq_length="$MAX_SEQ_LENGTH" --max_predictions_per_seq="$MAX_PREDICTIONS_PER_SEQ" \
-  --train_batch_size=32 --learning_rate=1e-3 --num_train_steps="$NUM_TRAIN_STEPS" \
+  --train_batch_size=32 --learning_rate=5e-4 --num_train_steps="$NUM_TRAIN_STEPS" \
   --num_warmup_steps=100 --save_checkpoints_steps=100 --eval_every=100 --eval_batch_size=32 --max_eval_steps=20
 
 step "7/8 What the model has memorised of secrets that were planted in its text"
