@@ -14,6 +14,7 @@ Example:
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 
@@ -49,67 +50,53 @@ _log = logging.getLogger(__name__)
 
 def define_flags(values: ProgramFlags) -> None:
     """Defines the program's flags on `values`."""
+    string = functools.partial(flags.DEFINE_string, flag_values=values)
+    boolean = functools.partial(flags.DEFINE_boolean, flag_values=values)
+    choice = functools.partial(flags.DEFINE_enum, flag_values=values)
     values.section("What to convert")
-    flags.DEFINE_string(
+    string(
         "init_checkpoint", None, "Checkpoint: its prefix, its .index file or its folder.",
-        flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_bool(
+    boolean(
         "best", False,
         "Of the run in the folder --init_checkpoint, the checkpoint that was the best on held-out "
         "data (run_pretraining --eval_every) in place of the latest.",
-        flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_string(
-        "bert_config_file", None, "The model's bert_config.json.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "vocab_file", None, "The vocabulary that the model was trained with.", flag_values=values
-    )
-    flags.DEFINE_bool(
+    string("bert_config_file", None, "The model's bert_config.json.")
+    string("vocab_file", None, "The vocabulary that the model was trained with.")
+    boolean(
         "do_lower_case", True,
         "Whether the model's texts were lower-cased: False for a cased model such as BioBERT.",
-        flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_enum(
+    choice(
         "gelu", "tanh", ["tanh", "erf"],
         "Form of GELU that the model was trained with: tanh in Google's code since February 2019, "
         "erf before and in BioBERT. It becomes hidden_act gelu_new or gelu.",
-        flag_values=values,
     )  # fmt: skip
     values.section("What to write")
-    flags.DEFINE_string(
+    string(
         "output_dir", None, "New folder; an earlier output of this program is replaced.",
-        flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_enum(
-        "dtype", "float32", list(DTYPES), "Type to store the weights in.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "max_shard_size", "50GB", "Most weights in a file, as 5GB or 200MB.", flag_values=values
-    )
+    choice("dtype", "float32", list(DTYPES), "Type to store the weights in.")
+    string("max_shard_size", "50GB", "Most weights in a file, as 5GB or 200MB.")
     values.section("Checks")
-    flags.DEFINE_bool(
+    boolean(
         "allow_missing_heads", False,
         "Convert a checkpoint that lacks the masked LM or the next sentence head.",
-        flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_bool(
+    boolean(
         "verify", None,
         "Compare the written folder in transformers with the TensorFlow model, outputs and "
         "tokenizer. Done where PyTorch and transformers are installed unless told.",
-        flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_bool(
+    boolean(
         "verify_only", False,
         "Compare the folder that stands at --output_dir already, and write nothing.",
-        flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_bool(
+    boolean(
         "check_case", True,
         "Refuse a --do_lower_case that the vocabulary's capitals contradict, and one or a "
         "--vocab_file that the model's examples were not made with.",
-        flag_values=values,
     )  # fmt: skip
     values.require("init_checkpoint", "bert_config_file", "vocab_file", "output_dir")
 

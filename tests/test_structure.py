@@ -19,10 +19,6 @@ LONGER = {
     # Compiled loops that step through one state; a call in them costs.
     "make_instances": 90,
     "_parse_text": 70,
-    # A flag takes three lines and more.
-    "define_flags": 110,
-    "make_shards": 65,
-    "format_notes": 75,
 }
 """Functions that may be longer, and how long."""
 

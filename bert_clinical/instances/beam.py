@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,15 +139,7 @@ def make_shards(
             output_dir=beam_files.absolute(output_dir),
         )
         there = [shard for shard in shards if beam_files.size(shard.sidecar) is not None]
-        found = run(there, check=True) if there else {}
-        for shard, outcome in found.items():
-            if outcome.failure is not None:
-                raise UserError(outcome.failure)
-            if outcome.description is None and beam_files.size(shard.output_file) is not None:
-                tell_damaged(shard.output_file)
-        descriptions = {
-            shard: o.description for shard, o in found.items() if o.description is not None
-        }
+        descriptions = _intact(run(there, check=True)) if there else {}
         missing = [shard for shard in shards if shard not in descriptions]
         if descriptions:
             _log.info("%d of %d shards are there already", len(descriptions), len(shards))
@@ -164,6 +156,20 @@ def make_shards(
             shard: o.description for shard, o in made.items() if o.description is not None
         }
     return [descriptions[shard] for shard in shards]
+
+
+def _intact(found: Mapping[RemoteShard, Outcome]) -> dict[RemoteShard, dict[str, Any]]:
+    """Returns the sidecars of the shards that are there and are what was written.
+
+    Raises:
+      UserError: a shard is there that this run may not make again.
+    """
+    for shard, outcome in found.items():
+        if outcome.failure is not None:
+            raise UserError(outcome.failure)
+        if outcome.description is None and beam_files.size(shard.output_file) is not None:
+            tell_damaged(shard.output_file)
+    return {shard: o.description for shard, o in found.items() if o.description is not None}
 
 
 def _run(

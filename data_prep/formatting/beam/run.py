@@ -8,7 +8,7 @@ import json
 import logging
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from data_prep.common.same_run import SHAPE, require_same_settings
 from data_prep.formatting import manifest
 from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam import results as beam_results
-from data_prep.formatting.beam.results import Written
+from data_prep.formatting.beam.results import SurveyedFile, Written
 from data_prep.formatting.canaries import Planting
 from data_prep.formatting.selection import NoteSelection, describe_categories
 from data_prep.formatting.settings import FormatSettings
@@ -82,15 +82,7 @@ def format_notes(
         beam_launch.Launcher(runner, options) as launcher,
     ):
         _log.info("%d file(s) to survey on %s", len(files), runner)
-        launcher.run(
-            "data_prep.formatting.beam.survey",
-            files=[beam_files.absolute(file) for file in files],
-            settings=settings,
-            staging=staging.run,
-            unit="rows",
-            rate_unit="rows",
-        )
-        surveyed, splitter = beam_results.read_survey(staging.run)
+        surveyed, splitter = _survey(launcher, files, settings, staging.run)
         versions = settings.versions(splitter)
         described = settings.described([file.described for file in surveyed], versions)
         folder = beam_files.Folder(output_dir)
@@ -110,20 +102,7 @@ def format_notes(
         total = sum(map(survey.usable_of, categories))
         planting.require_enough(total)
         _log.info("%d notes of %s to format", total, describe_categories(settings.category))
-        launcher.run(
-            "data_prep.formatting.beam.format_steps",
-            pieces=[file.pieces for file in surveyed],
-            settings=settings,
-            categories=categories,
-            versions=versions,
-            notes=total,
-            staging=staging.run,
-            unit="notes",
-            rate_unit="words",
-            total=total,
-        )
-        written = beam_results.read_text(staging.run)
-        _require_agreement(written, total)
+        written = _format(launcher, surveyed, settings, categories, versions, total, staging.run)
         written = _with_canaries(written, planting, staging.run)
         require_held()
         staging.begin_to_assemble(described)
@@ -143,6 +122,48 @@ def format_notes(
                 staging.place(name, Path(here, name).read_bytes(), output_dir)
         staging.finish()
     manifest.log_summary(output_dir, selection, written.statistics, outputs)
+
+
+def _survey(
+    launcher: beam_launch.Launcher, files: Sequence[str], settings: FormatSettings, staging: str
+) -> tuple[list[SurveyedFile], dict[str, str]]:
+    """Returns what is in each file, and the versions of the sentence splitter."""
+    launcher.run(
+        "data_prep.formatting.beam.survey",
+        files=[beam_files.absolute(file) for file in files],
+        settings=settings,
+        staging=staging,
+        unit="rows",
+        rate_unit="rows",
+    )
+    return beam_results.read_survey(staging)
+
+
+def _format(
+    launcher: beam_launch.Launcher,
+    surveyed: Sequence[SurveyedFile],
+    settings: FormatSettings,
+    categories: Sequence[str],
+    versions: Mapping[str, str],
+    total: int,
+    staging: str,
+) -> Written:
+    """Returns the text files of `total` notes, complete under temporary names."""
+    launcher.run(
+        "data_prep.formatting.beam.format_steps",
+        pieces=[file.pieces for file in surveyed],
+        settings=settings,
+        categories=categories,
+        versions=versions,
+        notes=total,
+        staging=staging,
+        unit="notes",
+        rate_unit="words",
+        total=total,
+    )
+    written = beam_results.read_text(staging)
+    _require_agreement(written, total)
+    return written
 
 
 class _Staging(Staging):
