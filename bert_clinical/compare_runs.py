@@ -1,6 +1,7 @@
 """Tables fine-tuning runs by their settings, over the random seeds; the best on the dev data first.
 
-python -m bert_clinical.compare_runs --runs_dir=mednli_runs --metric=accuracy
+Example:
+  python -m bert_clinical.compare_runs --runs_dir=mednli_runs --metric=accuracy
 """
 
 from __future__ import annotations

@@ -262,6 +262,17 @@ def test_programs_import_nothing_heavy_before_their_flags_are_checked(program: s
         waiting += sorted(top & set(modules()))
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_help_ends_with_an_example(program: str) -> None:
+    docstring = ast.get_docstring(ast.parse(modules()[program].read_text()))
+    assert docstring is not None
+    called = (
+        f"python -m {program} ",
+        f"bert-clinical-{program.rpartition('.')[2].replace('_', '-')} ",
+    )
+    assert docstring.partition("\nExample:\n")[2].strip().startswith(called)
+
+
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_modules_and_functions_are_short(name: str) -> None:
     text = modules()[name].read_text()
