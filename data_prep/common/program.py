@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from absl import flags
 
-from data_prep.common import output_mode, usage
+from data_prep.common import atomic_files, output_mode, usage
 from data_prep.common.errors import (
     EXIT_DATA_ERROR,
     EXIT_INTERRUPTED,
@@ -209,6 +209,8 @@ def run_to_exit_status(
         return _fail(name, out_of_memory_message(list(values)), EXIT_DATA_ERROR)
     except Exception as error:  # noqa: BLE001
         return _fail(name, internal_error_message(error), EXIT_DATA_ERROR)
+    finally:
+        atomic_files.discard_unfinished()
 
 
 class _Handler(logging.StreamHandler):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from data_prep.common import atomic_files
+from data_prep.common import atomic_files, output_folder
 from data_prep.common.errors import UserError
 from tests import full_disk
 from tests.running import ROOT
@@ -55,6 +57,67 @@ def test_the_living_are_left_alone_and_the_dead_cleared_away(
         stream.write("ours")
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == "ours"
+
+
+def write_file(path: Path) -> None:
+    with atomic_files.atomic_write(path) as stream:
+        stream.write(b"new")
+
+
+def write_two_files(path: Path) -> None:
+    with atomic_files.PartialFile(path) as first, atomic_files.PartialFile(f"{path}.json") as other:
+        for partial in (first, other):
+            partial.stream.write(b"new")
+            partial.finish()
+        first.commit()
+        other.commit()
+
+
+def write_folder(path: Path) -> None:
+    with output_folder.complete_folder(path, "a program", {}) as folder:
+        (folder / "file").write_bytes(b"new")
+
+
+def interrupted(work: Callable[[Path], None], path: Path, moment: int) -> bool:
+    """Does `work` with a signal at some line, call or return of ours; false if it ends before."""
+    left = itertools.count(moment, -1)
+
+    def trace(frame, event, argument):
+        is_ours = frame.f_globals["__name__"].startswith(("data_prep.common.", "contextlib"))
+        if is_ours and event != "exception" and next(left) == 0:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work(path)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("work", [write_file, write_two_files, write_folder])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_signal_at_any_moment_leaves_nothing_unfinished(
+    work: Callable[[Path], None], is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    for moment in itertools.count():
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        if is_there:
+            work(folder / "out")
+        was_interrupted = interrupted(work, folder / "out", moment)
+        atomic_files.discard_unfinished()
+        assert {entry.name for entry in folder.iterdir()} <= {"out", "out.json"}, moment
+        for path in (p for p in folder.rglob("*") if p.is_file() and p.name != "conversion.json"):
+            assert path.read_bytes() == b"new"
+        if not was_interrupted:
+            break
+    assert moment > 50
 
 
 def test_who_has_put_a_file_in_place_holds_it_until_its_end(
