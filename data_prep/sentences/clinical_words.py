@@ -16,6 +16,7 @@ BEFORE_NUMBERS = frozenset(
     """no nos fig figs ext ref vol pg pp gr grade stage appt apt rm ser im adm disch admit est
     fl phos pod hd temp tmax wt ht resp min max ave avg hct hgb hb plt wbc cr k na mg alb bili
     trop inr micro
+    disp
     jan feb mar apr may jun jul aug sep sept oct nov dec""".split()
 )
 # They begin sentences or end them: nothing ends behind the first word of a sentence.
@@ -26,6 +27,8 @@ FIRST_OR_LAST = frozenset(
     cath tob lac lymph ptx cxs dsg drsg
     ant post lat sup inf prox dist chr mult occ freq reg bx cx bcx ucx dz fhx shx ft""".split()
 )
+# A Roman number may follow.
+GRADED = frozenset("gr grade stage".split())
 # Of doses, measures and names: they end a sentence if one plainly begins after them.
 MAYBE_LAST = frozenset(
     """mg mcg ml cc kg gm g l dl oz lb lbs in cm mm tab tabs cap caps susp supp inj soln sol oint
@@ -49,7 +52,8 @@ STARTERS = frozenset(
     discharged follow plan one two both repeat see also then and but so your you who otherwise
     reviewed dictated signed discussed seen started admitted transferred call check recheck return
     family wife husband daughter son mother father brother sister parents pain rx
-    labs now today yesterday currently condition""".split()
+    labs now today yesterday currently condition incr decr cont start stop hold resume
+    wean""".split()
 )
 # In a text in capitals, words with which little but a sentence begins.
 STARTERS_IN_CAPITALS = frozenset(
@@ -63,13 +67,18 @@ LOWER_CASE_STARTERS = frozenset(
     continue continues remains lungs abd abdomen foley sats sat hr bp rr resp neuro skin vss temp
     ls bs uop urine afebrile able awake alert currently repeat labs there this unable states stated
     reports turned suctioned medicated weaned slept ate voiding voided tolerating ambulated oob
-    lytes pupils moves moving drsg dsg dtr""".split()
+    lytes pupils moves moving drsg dsg dtr c/o""".split()
 )
 # Whose age stands before `y.o.`, and what may stand between.
 AGED = frozenset(
     """f m w b aaf aam wf wm bf bm female male woman man caucasian hispanic african african-american
     asian white black rh right-handed lh left-handed g gravida""".split()
 )
+
+# Who does what follows.
+PATIENTS = frozenset("pt pts".split())
+# Behind a number of months or years without `old`, as in `3 mo. F`.
+PERSONS = frozenset("f m female male infant boy girl".split())
 
 # Headers that clinicians write in lower case.
 LOWER_CASE_HEADERS = frozenset(

@@ -20,7 +20,7 @@ _BULLET = re.compile(
 # What begins an item as a rule and may begin the rest of a wrapped line.
 _ITEM_LETTER = re.compile(r"(?:[A-Za-z]|[IVX]{1,5}|[ivx]{1,5})[.)]\s")
 _ITEM_IN_PARENTHESES = re.compile(r"\((?:\d{1,2}|[a-z]|[ivx]{1,5})\)\s")
-_TIGHT_BULLET = re.compile(r"[-*~](?=\w)")
+_TIGHT_BULLET = re.compile(r"[-*~+>](?=\w)")
 _LABORATORY_LINE = re.compile(r"(?:\[\*\*[^*]*\*\*\]|___)\s+\d{1,2}:\d\d|\d{1,2}:\d\d\s?[AP]M\b")
 _TITLED_LINE = re.compile(r"[A-Z][A-Za-z0-9 /()&-]{0,40}:(?=\s|\Z)|[A-Z][a-z]+ - ")
 _LOWER_CASE_TITLE = re.compile(

@@ -10,10 +10,13 @@ from data_prep.sentences.clinical_words import (
     CONJUNCTIONS,
     DOTTED_LAST,
     FIRST_OR_LAST,
+    GRADED,
     LOWER_CASE_STARTERS,
     MAYBE_LAST,
     NEVER_LAST,
     OF_SOMETHING,
+    PATIENTS,
+    PERSONS,
     STARTERS,
     STARTERS_IN_CAPITALS,
 )
@@ -41,6 +44,8 @@ _LIST_NUMBER = re.compile(r"[(#]?(?:\d{1,3}[a-z]?|[A-Za-z]|[ivx]{2,4}|[IVX]{2,5}
 _LETTERED_ITEM = re.compile(r"[b-z][.)]\Z")
 _OPENED_BY_TITLE = re.compile(r"[:?]\s*,?\s*\Z|\.,\s*\Z|#\s\Z")
 _TITLE = re.compile(r"\s*[A-Z][A-Za-z0-9/&()-]*(?: [A-Za-z0-9/&()-]+){0,4}:")
+_AGE = re.compile(r"\d[\s-]?(?:mos?|yrs?|wks?)\Z")
+_ROMAN = re.compile(r"[ivx]+\Z")
 _NOT_PLAIN = "\"'‘’“”(),.;:?!"
 
 
@@ -75,14 +80,18 @@ def _ends(text: str, start: int, begin: int, end: int) -> bool:
         return False
     word = raw_word.lstrip("\"'‘“([{/-").replace("*", "")
     if first.islower() and not _SMALL_THEN_CAPITAL.match(next_word):
-        return _ends_before_lower_case(text, start, end, word, next_word)
+        return _ends_before_lower_case(text, start, begin, word, next_word)
     return _ends_before_other(text, start, begin, end, word, next_word)
 
 
-def _ends_before_lower_case(text: str, start: int, end: int, word: str, next_word: str) -> bool:
+def _ends_before_lower_case(text: str, start: int, begin: int, word: str, next_word: str) -> bool:
     """Whether a stop ends a sentence though what follows begins in lower case."""
     lowered = word.lower()
-    if lowered in MAYBE_LAST and next_word.strip(_NOT_PLAIN) in LOWER_CASE_STARTERS:
+    is_first_word = begin - len(word) <= start
+    may_be_last = lowered in MAYBE_LAST or (
+        lowered in FIRST_OR_LAST and lowered not in PATIENTS and not is_first_word
+    )
+    if may_be_last and next_word.strip(_NOT_PLAIN) in LOWER_CASE_STARTERS:
         return True
     if len(word) == 1 or _DOTTED.match(word) or _is_abbreviation(lowered):
         return False
@@ -134,6 +143,10 @@ def _ends_before_other(
             return begins and not _DOSE_WORD.match(next_word)
         return plain_next in starters or _TITLE.match(text, end) is not None
     if lowered in BEFORE_NUMBERS and first.isdigit():
+        return False
+    if lowered in GRADED and _ROMAN.match(plain_next):
+        return False
+    if plain_next in PERSONS and _AGE.search(text, max(start, begin - 6), begin):
         return False
     if lowered in MAYBE_LAST or lowered in FIRST_OR_LAST:
         if in_capitals:
