@@ -51,7 +51,7 @@ step "2/8 Notes to text: sections by rules, one sentence a line; a tenth of the 
 run_stage "$PYTHON" -m data_prep.format_notes --input_file="$OUTPUT_DIR/NOTEEVENTS.csv" \
   --output_dir="$OUTPUT_DIR/text" --sentence_splitter=rules --held_out_fraction=0.1 \
   --plant_canaries="$OUTPUT_DIR/canaries.json" --num_canaries=3 --repetitions="$CANARY_REPETITIONS" \
-  --secrets=digits
+  --secrets=digits --patients_files
 
 step "3/8 A vocabulary of its own (a run from BioBERT brings one)"
 run_stage "$PYTHON" -m bert_clinical.create_vocab --input_file="$OUTPUT_DIR/text/discharge_summary.txt" \
