@@ -8,6 +8,7 @@ from typing import Any
 
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.tfrecords.digests import Digests
 from bert_clinical.tfrecords.sidecars import believed_sidecar
 from bert_clinical.tokenization import load_vocab
 from bert_clinical.weights.provenance import as_object
@@ -22,6 +23,7 @@ def require_fitting_sidecars(
     config: BertConfig,
     config_path: str,
     init_checkpoint: str | None = None,
+    digests: Digests | None = None,
 ) -> dict[str, Any]:
     """Returns the sidecars by path, of those files that have one.
 
@@ -31,14 +33,16 @@ def require_fitting_sidecars(
       config: the model.
       config_path: where it was read, for errors.
       init_checkpoint: what training begins with, a path as the user named it.
+      digests: of the files, as far as they are known.
 
     Raises:
       UserError: the data was made with other lengths, with a vocabulary of another size or casing
         than the model's, or not all of it alike.
     """
+    digests = digests or Digests()
     sidecars: dict[str, Any] = {}
     for path in paths:
-        sidecar = believed_sidecar(path)
+        sidecar = believed_sidecar(path, digests)
         if sidecar is None:
             continue
         made_with = as_object(sidecar.get("flags"))
@@ -64,8 +68,8 @@ def require_fitting_sidecars(
                     f"{path}: was made with --do_lower_case={cases[0]}, and {other} with "
                     f"--do_lower_case={cases[1]}; make all data with the same casing"
                 )
-            digests = [_vocabulary_digest(d) for d in (sidecar, description)]
-            if None not in digests and digests[0] != digests[1]:
+            vocabularies = [_vocabulary_digest(d) for d in (sidecar, description)]
+            if None not in vocabularies and vocabularies[0] != vocabularies[1]:
                 raise UserError(
                     f"{path}: was made with another vocabulary file (by its SHA-256) than {other}; "
                     "make all data with the model's own vocabulary"

@@ -37,14 +37,19 @@ Source: NVIDIA's data sheets.
 """
 
 
-def peak_flops(precision: str) -> float | None:
-    """Returns the operations a second that a GPU of this machine could make at most.
+def peak_flops(precision: str, strategy: tf.distribute.Strategy | None = None) -> float | None:
+    """Returns the operations a second that all devices of a strategy could make at most.
 
     None without a GPU, or for one that is not in the table.
+
+    Args:
+      precision: of the products.
+      strategy: of several GPUs, all like this machine's first. None for that one alone.
     """
     for gpu in tf.config.list_physical_devices("GPU")[:1]:
         name = tf.config.experimental.get_device_details(gpu).get("device_name", "")
-        return peak_of(name, precision)
+        peak = peak_of(name, precision)
+        return peak and peak * (strategy.num_replicas_in_sync if strategy else 1)
     return None
 
 

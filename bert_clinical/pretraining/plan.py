@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from bert_clinical.pretraining.loop import training_step
 from bert_clinical.pretraining.memory_plan import plan_lines
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.pretraining.speed import Speed, speed_text
-from bert_clinical.pretraining.state import TrainingState
+from bert_clinical.pretraining.state import new_state
 from data_prep.common.progress import format_seconds
 
 _SHARE_OF_PEAK = 0.4
@@ -93,16 +92,10 @@ def _measured(config: BertConfig, options: TrainingOptions, data: PretrainingDat
     """Returns what a few steps took, and what the run would."""
     strategy = devices.strategy(None)
     devices.require_equal_shares(strategy, options)
-    with strategy.scope() if strategy else nullcontext():
-        state = TrainingState(
-            config,
-            random_seed=options.random_seed,
-            dynamic_loss_scale=options.precision == "mixed_float16",
-        )
+    state = new_state(config, options, strategy)
     step = training_step(state, model_of(config, options), options, data, strategy)
-    peak = devices.peak_flops(options.precision)
-    count = strategy.num_replicas_in_sync if strategy else 1
-    speed = Speed(config, options, first_step=0, peak_flops=peak and peak * count)
+    peak = devices.peak_flops(options.precision, strategy)
+    speed = Speed(config, options, first_step=0, peak_flops=peak)
     with Batches(data, batch_size=options.train_batch_size, seed=options.random_seed) as batches:
         begin, made = time.monotonic(), 0
         # The first call compiles.

@@ -13,10 +13,11 @@ from typing import Any
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.pretraining.data_check import require_fitting_sidecars
 from bert_clinical.pretraining.options import TrainingOptions
+from bert_clinical.tfrecords.digests import Digests
 from bert_clinical.tfrecords.sidecars import doubts
 from data_prep.common.errors import UsageError, UserError, os_error_message
 from data_prep.common.input_files import find_local_files
-from data_prep.common.paths import require_readable_file
+from data_prep.common.paths import make_folder, require_readable_file
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Request:
       held_out_files: those to evaluate on, by the name of each set; empty without
         --eval_input_file. A set without a name has the name "".
       sidecars: what is known of how the files were made, by file.
+      digests: of these files; what is new of them is to be kept.
       output_dir: exists and can be written.
       init_checkpoint: as it was given.
       do_train: train.
@@ -50,6 +52,7 @@ class Request:
     input_files: list[str]
     held_out_files: dict[str, list[str]]
     sidecars: dict[str, Any]
+    digests: Digests
     output_dir: Path
     init_checkpoint: str | None
     do_train: bool
@@ -84,12 +87,14 @@ def checked_request(options: TrainingOptions, flags: Mapping[str, Any]) -> Reque
         for name, patterns in named_sets(flags["eval_input_file"] or "").items()
     }
     _warn(options, flags)
+    digests = Digests(flags["output_dir"])
     sidecars = require_fitting_sidecars(
         dict.fromkeys(itertools.chain(input_files, *held_out_files.values())),
         options,
         config,
         config_file,
         flags["init_checkpoint"],
+        digests,
     )
     for line in doubts(sidecars[path] for path in input_files if path in sidecars):
         _log.warning("%s", line)
@@ -100,6 +105,7 @@ def checked_request(options: TrainingOptions, flags: Mapping[str, Any]) -> Reque
         input_files=input_files,
         held_out_files=held_out_files,
         sidecars=sidecars,
+        digests=digests,
         output_dir=writable_folder(flags["output_dir"]),
         init_checkpoint=flags["init_checkpoint"],
         do_train=flags["do_train"],
@@ -156,13 +162,11 @@ def named_sets(text: str) -> dict[str, str]:
 def writable_folder(path: str) -> Path:
     """Returns the folder for the output, which exists then and can be written."""
     folder = Path(path)
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable.partial"
         probe.touch()
         probe.unlink(missing_ok=True)
-    except FileExistsError:
-        raise UserError(f"--output_dir: {folder} is a file; a folder was expected") from None
     except OSError as error:
         raise UserError(f"--output_dir: {os_error_message(error)}") from None
     return folder

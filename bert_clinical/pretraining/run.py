@@ -6,6 +6,7 @@
     pretraining_run.json                                   record.py
     training_log.jsonl, tensorboard, training_curves.png   log.py, curves.py
     data_index.npz, unpacked, workers                      ../tfrecords/index.py
+    data_digests.json                                      ../tfrecords/digests.py
 
 Whatever a checkpoint's weights came from is in the folder before the checkpoint is: a kill leaves
 no checkpoint of which settings and record are not known.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,11 @@ from bert_clinical.pretraining.settings import (
 )
 from bert_clinical.pretraining.speed import Speed
 from bert_clinical.pretraining.state import (
-    TrainingState,
     checkpoint_fingerprint,
     checkpoint_prefix,
     keep_newest,
     latest_checkpoint_of_all,
+    new_state,
     remove_unfinished_checkpoints,
     require_checkpoint_of_run,
 )
@@ -112,12 +113,7 @@ class Run:
         self._record = RunRecord(output_dir, config, flags or options.to_dict(), sidecars or {})
         self._log: TrainingLog | None = None
         self._facts: dict[str, Any] = {"examples": data.records, "held_out": {}}
-        with strategy.scope() if strategy else nullcontext():
-            self.state = TrainingState(
-                config,
-                random_seed=options.random_seed,
-                dynamic_loss_scale=options.precision == "mixed_float16",
-            )
+        self.state = new_state(config, options, strategy)
 
     def begin(self, init_checkpoint: str | None) -> None:
         """Goes back to the latest checkpoint, else to `init_checkpoint`, else to random weights."""
@@ -178,12 +174,9 @@ class Run:
         if not self.agreement.is_chief:
             yield
             return
-        peak = devices.peak_flops(self.options.precision)
-        count = self.strategy.num_replicas_in_sync if self.strategy else 1
         step = self.state.step
-        self._speed = Speed(
-            self.config, self.options, first_step=step, peak_flops=peak and peak * count
-        )
+        peak = devices.peak_flops(self.options.precision, self.strategy)
+        self._speed = Speed(self.config, self.options, first_step=step, peak_flops=peak)
         with TrainingLog(
             self.output_dir, options=self.options, first_step=step, speed=self._speed
         ) as log:

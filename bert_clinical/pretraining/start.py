@@ -168,6 +168,9 @@ def _evaluate(request: Request) -> None:
 
 
 def _load(request: Request, files: list[str], cache_folder: Path) -> PretrainingData:
+    if cache_folder == request.output_dir:
+        # By the first worker for all, who read the same folder.
+        request.digests.keep()
     return PretrainingData(
         files,
         config=request.config,

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from bert_clinical.modeling import create_variables
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.precision import LossScale
 from bert_clinical.nn.tensorflow import tf
+from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from bert_clinical.weights import checkpoint
 from bert_clinical.weights.matching import match_variables
@@ -126,6 +128,24 @@ class TrainingState:
             },
         )
         return prefix
+
+
+def new_state(
+    config: BertConfig, options: TrainingOptions, strategy: tf.distribute.Strategy | None
+) -> TrainingState:
+    """Returns a run's state before its first step, with random weights.
+
+    Args:
+      config: the model.
+      options: `random_seed` and `precision` are read.
+      strategy: of several devices, each of which holds a copy. None for one device.
+    """
+    with strategy.scope() if strategy else nullcontext():
+        return TrainingState(
+            config,
+            random_seed=options.random_seed,
+            dynamic_loss_scale=options.precision == "mixed_float16",
+        )
 
 
 def keep_newest(

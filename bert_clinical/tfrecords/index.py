@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bert_clinical.tfrecords import frames as record_frames
+from bert_clinical.tfrecords.digests import identity
 from data_prep.common import atomic_files, contents
 from data_prep.common.errors import UserError, os_error_message
 from data_prep.common.own_files import INDEX_NAME, UNPACKED_FOLDER
@@ -68,7 +69,7 @@ def index_files(paths: Sequence[str | os.PathLike[str]], cache_folder: Path) -> 
     known = _read_cache(cache_path)
     indexes, changed = [], False
     for path in map(str, paths):
-        key = _identity(path)
+        key = identity(path)
         data_path = _unpack(path, key, cache_folder) if _is_gzip(path) else path
         if key not in known:
             known[key] = _walk(path, data_path)
@@ -77,16 +78,6 @@ def index_files(paths: Sequence[str | os.PathLike[str]], cache_folder: Path) -> 
     if changed:
         _write_cache(cache_path, known)
     return indexes
-
-
-def _identity(path: str) -> str:
-    """Returns a name for the file as it stands now."""
-    try:
-        status = Path(path).stat()
-    except OSError as error:
-        raise UserError(os_error_message(error)) from None
-    text = f"{Path(path).resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _is_gzip(path: str) -> bool:

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bert_clinical.tfrecords.digests import Digests
 from data_prep.common import atomic_files
 from data_prep.common.json_files import ANY_NAME, parse_json_object, require_shape
 from data_prep.common.own_files import SIDECAR_SUFFIX
 
 _log = logging.getLogger(__name__)
-
-_SLOW_BYTES = 4_000_000_000
 
 _MOST_RANDOM = 0.95
 """Beyond it a share of random next sentences is no accident of short notes."""
@@ -60,17 +59,23 @@ def read_sidecar(tfrecord_path: str | os.PathLike[str]) -> dict[str, Any] | None
         return None
 
 
-def believed_sidecar(tfrecord_path: str | os.PathLike[str]) -> dict[str, Any] | None:
+def believed_sidecar(
+    tfrecord_path: str | os.PathLike[str], digests: Digests
+) -> dict[str, Any] | None:
     """Returns the description of a TFRecord file; None where there is none, or of another file.
 
     Whether it belongs is told by size and SHA-256, not by names, since files are renamed with their
     sidecars. One that records neither is believed.
 
+    Args:
+      tfrecord_path: the file.
+      digests: those that are known.
+
     Raises:
       UserError: it is not a JSON object.
     """
     description = read_sidecar(tfrecord_path)
-    if description is None or _belongs(description.get("outputs"), Path(tfrecord_path)):
+    if description is None or _belongs(description.get("outputs"), Path(tfrecord_path), digests):
         return description
     _log.warning(
         "%s does not belong to the file beside it (by size or SHA-256) and is not believed; make "
@@ -80,7 +85,7 @@ def believed_sidecar(tfrecord_path: str | os.PathLike[str]) -> dict[str, Any] | 
     return None
 
 
-def _belongs(outputs: object, path: Path) -> bool:
+def _belongs(outputs: object, path: Path, digests: Digests) -> bool:
     recorded = [
         (entry["size_bytes"], entry["sha256"])
         for entry in (outputs if isinstance(outputs, list) else ())
@@ -91,12 +96,8 @@ def _belongs(outputs: object, path: Path) -> bool:
     if not recorded:
         return True
     size = path.stat().st_size
-    digests = {sha256 for recorded_size, sha256 in recorded if recorded_size == size}
-    if not digests:
-        return False
-    if size > _SLOW_BYTES:
-        _log.info("Comparing %s with its sidecar (%.1f GB)", path, size / 1e9)
-    return atomic_files.sha256_of_file(path) in digests
+    possible = {sha256 for recorded_size, sha256 in recorded if recorded_size == size}
+    return bool(possible) and digests.is_one_of(path, possible)
 
 
 def parse_sidecar(content: bytes, path: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import PurePath
 MANIFEST_NAME = "manifest.json"
 REPORT_NAME = "data_report.html"
 INDEX_NAME = "data_index.npz"
+DIGESTS_NAME = "data_digests.json"
 UNPACKED_FOLDER = "unpacked"
 SIDECAR_SUFFIX = ".json"
 ROW_IDS_SUFFIX = ".row_ids.csv"
@@ -29,7 +30,7 @@ REPORT_MARK = b'<meta name="generator" content="bert-clinical">'
 
 _NAMES = frozenset(
     {
-        MANIFEST_NAME, REPORT_NAME, INDEX_NAME, UNPACKED_FOLDER, FORMAT_NOTES_FOLDER,
+        MANIFEST_NAME, REPORT_NAME, INDEX_NAME, DIGESTS_NAME, UNPACKED_FOLDER, FORMAT_NOTES_FOLDER,
         FORMAT_NOTES_BEAM_FOLDER, SHARDS_BEAM_FOLDER, "conversion.json", "eval_results.txt",
         AUDIT_NAME, AUDIT_FOLDER,
     }

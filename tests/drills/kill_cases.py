@@ -355,6 +355,7 @@ CASES = [
                 "pretraining_run.json",
                 "checkpoint",
                 "data_index.npz",
+                "data_digests.json",
                 "training_curves.png",
             )
         ),

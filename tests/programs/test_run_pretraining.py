@@ -214,7 +214,7 @@ MISTAKES: dict[str, tuple[Any, int, tuple[str, ...]]] = {
     "unknown variable": (
         lambda f: checkpoint_with(f, bert__adapter=np.zeros(3, np.float32)), 1, ("bert/adapter",)
     ),
-    "output is a file": (file_as_output, 1, ("a_file", "a folder was expected")),
+    "output is a file": (file_as_output, 1, ("--output_dir", "a_file is a file; a folder")),
     "output cannot be made": ({"output_dir": "/proc/run"}, 1, ("/proc/run",)),
     "nothing to evaluate": ({"do_train": None, "do_eval": True}, 1, ("holds no checkpoint",)),
 }  # fmt: skip
@@ -350,7 +350,10 @@ def test_a_model_is_no_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
             result, 1, f"{model} holds a model (", "and no run", "--init_checkpoint=",
             "another --output_dir",
         )  # fmt: skip
-    assert {path.name for path in model.iterdir()} - set(before) <= {"data_index.npz"}
+    assert {path.name for path in model.iterdir()} - set(before) <= {
+        "data_index.npz",
+        "data_digests.json",
+    }
 
 
 def test_a_start_that_makes_no_step_changes_no_record(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bert_clinical.tfrecords.digests import Digests
 from bert_clinical.tfrecords.sidecars import (
     believed_sidecar,
     doubts,
@@ -32,16 +33,16 @@ def test_a_sidecar_of_another_file_is_named_and_not_believed(tmp_path, caplog):
     about = {"outputs": [atomic_files.fingerprint(path) for path in (first, second)]}
     for path in (first, second, third):
         write_sidecar(path, about)
-    assert believed_sidecar(first) == believed_sidecar(second) == about
+    assert believed_sidecar(first, Digests()) == believed_sidecar(second, Digests()) == about
     assert caplog.text == ""
-    assert believed_sidecar(third) is None
+    assert believed_sidecar(third, Digests()) is None
     assert "c.tfrecord.json does not belong to the file beside it" in caplog.text
     first.write_bytes(b"ONE")
-    assert believed_sidecar(first) is None
+    assert believed_sidecar(first, Digests()) is None
     assert "a.tfrecord.json does not belong" in caplog.text
     renamed = second.rename(tmp_path / "renamed.tfrecord")
     write_sidecar(renamed, about)
-    assert believed_sidecar(renamed) == about
+    assert believed_sidecar(renamed, Digests()) == about
 
 
 @pytest.mark.parametrize("outputs", [None, ["a.tfrecord"], [{"name": "a.tfrecord"}], 5])
@@ -49,7 +50,7 @@ def test_a_sidecar_that_records_no_checksum_is_believed(tmp_path, outputs):
     path = tmp_path / "a.tfrecord"
     path.write_bytes(b"one")
     write_sidecar(path, {"outputs": outputs})
-    assert believed_sidecar(path) == {"outputs": outputs}
+    assert believed_sidecar(path, Digests()) == {"outputs": outputs}
 
 
 def made(documents, instances, random_next):
