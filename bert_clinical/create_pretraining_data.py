@@ -21,7 +21,7 @@ from data_prep.beam import flags as beam_flags
 from data_prep.common import program, settings_flags
 from data_prep.common.errors import UsageError
 from data_prep.common.input_files import find_local_files
-from data_prep.common.paths import require_readable_file
+from data_prep.common.paths import make_folder, require_readable_file
 from data_prep.common.program import ProgramFlags
 
 
@@ -100,6 +100,8 @@ def main(values: ProgramFlags) -> None:
         _require_what_runners_do(values)
         from bert_clinical.instances import beam
 
+        if values.report_file is not None:
+            make_folder(Path(values.report_file).parent, "report_file")
         descriptions = beam.make_shards(
             input_patterns=values.input_file,
             output_dir=values.output_dir,

@@ -93,6 +93,7 @@ def create_vocab(
     from bert_clinical.wordpieces.learning import count_words, learn_vocabulary
     from bert_clinical.wordpieces.vocabulary import case_mismatch
     from data_prep.common import atomic_files
+    from data_prep.common.paths import make_folder
     from data_prep.common.progress import Progress
 
     output = Path(output_file)
@@ -100,10 +101,7 @@ def create_vocab(
         raise UserError(f"{output}: is a folder; the name of a file was expected")
     if output.resolve() in {path.resolve() for path in input_files}:
         raise UserError(f"{output}: is an input too; choose another output")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{error.filename}: is a file; a folder was expected") from None
+    make_folder(output.parent, "output_file")
     # Opened first, so that an output that cannot be written is known before the work.
     with atomic_files.atomic_write(output, "w") as stream:
         size = sum(path.stat().st_size for path in input_files)

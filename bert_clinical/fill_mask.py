@@ -17,7 +17,6 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags
 
-from bert_clinical.nn.variables import MASKED_LM_HEAD
 from bert_clinical.tokenization import CLS, MASK, SEP
 from bert_clinical.weights import model_flags
 from bert_clinical.weights.pretrained import PretrainedModel
@@ -66,8 +65,7 @@ def predict(model: PretrainedModel, text: str, *, top_k: int) -> list[list[tuple
     Raises:
       UserError: the model has no masked LM head, or the text is too long for it.
     """
-    if f"{MASKED_LM_HEAD}/output_bias" not in model.weights:
-        raise UserError(f"{model.source}: the model has no masked LM head; give one that has")
+    model.require_masked_lm_head()
     tokens = _tokens(model, text)
     limit = model.config.max_position_embeddings
     if len(tokens) > limit:

@@ -12,7 +12,6 @@ Example:
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import ipaddress
 import logging
 import os
@@ -24,6 +23,7 @@ from typing import Any
 
 from absl import flags
 
+from data_prep.beam.flags import require_beam
 from data_prep.common import program
 from data_prep.common.errors import UsageError, UserError
 from data_prep.common.program import ProgramFlags
@@ -64,7 +64,7 @@ def define_flags(values: ProgramFlags) -> None:
 def main(values: ProgramFlags) -> int:
     """Serves workers until a signal ends it; returns 128 + its number."""
     address = _address(values.address)
-    _require_beam()
+    require_beam("a worker pool")
     if values.spacy_model is not None:
         _require_spacy_model(values.spacy_model)
     beam_worker_pool = _import_quietly()
@@ -120,14 +120,6 @@ def _import_quietly() -> Any:
     finally:
         logging.disable(before)
     return beam_worker_pool
-
-
-def _require_beam() -> None:
-    if importlib.util.find_spec("apache_beam") is None:
-        raise UserError(
-            "a worker pool needs Apache Beam, which is not installed; run "
-            "pip install 'apache-beam>=2.77,<2.78'"
-        )
 
 
 def _require_spacy_model(model: str) -> None:

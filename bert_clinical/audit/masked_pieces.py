@@ -14,7 +14,6 @@ import numpy as np
 from bert_clinical.modeling import BertModel
 from bert_clinical.nn.heads import masked_lm_logits
 from bert_clinical.nn.tensorflow import tf
-from bert_clinical.nn.variables import MASKED_LM_HEAD
 from bert_clinical.tokenization import MASK
 from bert_clinical.weights.pretrained import PretrainedModel
 from bert_clinical.wordpieces.vocabulary import PAD
@@ -54,12 +53,6 @@ class Answers(NamedTuple):
 
     log_probabilities: np.ndarray
     is_first: np.ndarray
-
-
-def require_head(model: PretrainedModel) -> None:
-    """Raises `UserError` if a model has no masked LM head."""
-    if f"{MASKED_LM_HEAD}/output_bias" not in model.weights:
-        raise UserError(f"{model.source}: the model has no masked LM head; give one that has")
 
 
 class MaskedPieces:

@@ -11,7 +11,6 @@ from typing import Any
 from bert_clinical import __version__
 from bert_clinical.audit import exposure, membership, report, unfinished, verdict
 from bert_clinical.audit.asking import Asked, ask
-from bert_clinical.audit.masked_pieces import require_head
 from bert_clinical.audit.membership import Group
 from bert_clinical.audit.settings import AuditSettings
 from bert_clinical.audit.texts import Notes, read_notes
@@ -24,6 +23,7 @@ from data_prep.canaries.canary import Canaries
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
+from data_prep.common.paths import make_folder
 
 _log = logging.getLogger(__name__)
 
@@ -73,10 +73,7 @@ def audit_memorization(
         audit.
     """
     _require_fitting(model, reference, settings)
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"--output_dir: {error.filename} is a file; expected a folder") from None
+    make_folder(output_dir)
     with atomic_files.held(output_dir, "audit_memorization"):
         origin = _origin(model, reference, evidence, settings)
         earlier = _earlier(output_dir, origin)
@@ -107,7 +104,7 @@ def _require_fitting(
             "the checkpoint that its training began with"
         )
     for who in filter(None, (model, reference)):
-        require_head(who)
+        who.require_masked_lm_head()
         if settings.max_seq_length > who.config.max_position_embeddings:
             raise UserError(
                 f"--max_seq_length is {settings.max_seq_length}, but {who.source} takes "

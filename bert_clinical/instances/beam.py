@@ -122,10 +122,7 @@ def make_shards(
         signature=json.dumps(wanted),
         version=bert_clinical.__version__,
     )
-    try:
-        beam_files.make_folder(output_dir)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{error.filename}: is a file; a folder was expected") from None
+    beam_files.make_folder(output_dir)
     with (
         lease.held(output_dir, "create_pretraining_data"),
         beam_files.told_as_given([*inputs, *outputs]),

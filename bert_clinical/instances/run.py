@@ -15,7 +15,7 @@ from bert_clinical.instances.writer import ExampleWriter, summary
 from bert_clinical.tfrecords.sidecars import doubts
 from bert_clinical.wordpieces.vocabulary import require_usable_vocab
 from data_prep.common.errors import UserError
-from data_prep.common.paths import listed
+from data_prep.common.paths import listed, make_folder
 
 _log = logging.getLogger(__name__)
 
@@ -56,13 +56,14 @@ def create_pretraining_data(
       UserError: an input or the vocabulary cannot be used, or an output would overwrite one.
     """
     shards = [] if output_dir is None else plan_shards(input_files, output_dir)
-    outputs = [*output_files, *(shard.output_file for shard in shards)]
-    if report_file is not None:
-        outputs.append(Path(report_file))
-    _require_distinct(outputs, [*input_files, Path(vocab_file)])
+    examples = [*output_files, *(shard.output_file for shard in shards)]
+    report = [] if report_file is None else [Path(report_file)]
+    _require_distinct([*examples, *report], [*input_files, Path(vocab_file)])
     require_usable_vocab(vocab_file, do_lower_case, check_case=check_case)
-    if not stats_only or report_file is not None:
-        _prepare_folders([outputs[-1]] if stats_only else outputs)
+    for path in [] if stats_only else examples:
+        make_folder(path.parent, "output_file" if output_dir is None else "output_dir")
+    for path in report:
+        make_folder(path.parent, "report_file")
     if shards and not stats_only:
         descriptions = make_shards(
             shards=shards,
@@ -123,11 +124,3 @@ def _require_distinct(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
         if path.is_dir():
             raise UserError(f"{path}: is a folder; the name of a file was expected")
         taken[place] = "another output"
-
-
-def _prepare_folders(outputs: Sequence[Path]) -> None:
-    for path in outputs:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise UserError(f"{error.filename}: is a file; a folder was expected") from None

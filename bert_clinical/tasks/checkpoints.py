@@ -18,6 +18,7 @@ from bert_clinical.weights import checkpoint
 from data_prep.common.atomic_files import held, sync, write_json
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
+from data_prep.common.paths import make_folder
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class TrainingFolder:
         Raises:
           UserError: another one is at work.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         try:
             with held(self.path, program):
                 yield

@@ -86,19 +86,10 @@ def define_further_flags(values: ProgramFlags) -> None:
         "to train, or with --nodo_train a fine-tuned one.",
         flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_enum(
-        "gelu", None, ["tanh", "erf"],
-        "Form of GELU that the checkpoint was trained with; what its folder records when not "
-        "given, else tanh. BioBERT has erf.",
-        flag_values=values,
-    )  # fmt: skip
+    model_flags.define_checkpoint_options(values)
     settings_flags.define(
         values, FineTuningOptions, "adam_bias_correction", "random_seed", "skip_padding"
     )
-    flags.DEFINE_boolean(
-        "check_case", True, "Refuse a --do_lower_case that the vocabulary's capitals contradict.",
-        flag_values=values,
-    )  # fmt: skip
 
 
 def read(values: ProgramFlags, tasks: Sequence[str], **others: Any) -> TaskRequest:

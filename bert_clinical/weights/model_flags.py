@@ -153,7 +153,8 @@ def define_checkpoint_options(values: ProgramFlags) -> None:
     """Defines what no file of a checkpoint is sure to say."""
     flags.DEFINE_enum(
         "gelu", None, ["tanh", "erf"],
-        "Form of GELU; what the folder records when not given, else tanh. BioBERT has erf.",
+        "Form of GELU that the checkpoint was trained with; what its folder records when not "
+        "given, else tanh. BioBERT has erf.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_boolean(

@@ -78,6 +78,11 @@ class PretrainedModel:
         """Tells whether it gives a pooled output."""
         return any(name.startswith(f"{POOLER}/") for name in self.weights)
 
+    def require_masked_lm_head(self) -> None:
+        """Raises `UserError` if there is no masked LM head."""
+        if f"{MASKED_LM_HEAD}/output_bias" not in self.weights:
+            raise UserError(f"{self.source}: the model has no masked LM head; give one that has")
+
     def logits_table(self) -> np.ndarray:
         """Returns float32 [V, H]: what the masked LM logits are products with."""
         if self.output_embeddings is not None:

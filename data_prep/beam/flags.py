@@ -49,9 +49,14 @@ def require_valid(values: ProgramFlags) -> None:
             "--parallelism for FlinkRunner or --max_num_workers for DataflowRunner"
         )
     split_options(values.pipeline_options)
+    require_beam("--runner")
+
+
+def require_beam(who: str) -> None:
+    """Raises `UserError` if Apache Beam, which `who` needs, is not installed."""
     if importlib.util.find_spec("apache_beam") is None:
         raise UserError(
-            "--runner needs Apache Beam, which is not installed; run "
+            f"{who} needs Apache Beam, which is not installed; run "
             "pip install 'apache-beam>=2.77,<2.78'"
         )
 

@@ -15,6 +15,7 @@ from data_prep.common import atomic_files, contents
 from data_prep.common.atomic_files import PartialFile
 from data_prep.common.errors import UserError
 from data_prep.common.own_files import MANIFEST_NAME
+from data_prep.common.paths import make_folder
 from data_prep.common.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -90,12 +91,7 @@ def _require_distinct(input_file: Path, output_file: Path, canaries_file: Path) 
         if path.resolve() in taken:
             raise UserError(f"--{name}: {path} is {taken[path.resolve()]} too; choose another")
         taken[path.resolve()] = f"--{name}"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise UserError(
-                f"--{name}: {error.filename} is a file; a folder was expected"
-            ) from None
+        make_folder(path.parent, name)
 
 
 def _manifest(input_file: Path, output_file: Path, settings: CanarySettings) -> dict[str, object]:

@@ -18,9 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from data_prep.common import atomic_files, output_mode
+from data_prep.common import atomic_files, output_mode, paths
 from data_prep.common.errors import UsageError, UserError
-from data_prep.common.paths import open_local
 
 _BUFFER_BYTES = 1 << 20
 
@@ -54,15 +53,15 @@ def absolute(path: str) -> str:
 
 
 @contextlib.contextmanager
-def told_as_given(paths: Iterable[str]) -> Iterator[None]:
+def told_as_given(names: Iterable[str]) -> Iterator[None]:
     """Makes errors within the block call files as the user called them, not by `absolute`."""
-    given = {absolute(path): path for path in paths}
+    given = {absolute(name): name for name in names}
     try:
         yield
     except UserError as error:
         message = str(error)
-        for place, path in given.items():
-            message = message.replace(place, path)
+        for place, name in given.items():
+            message = message.replace(place, name)
         raise type(error)(message) from None
 
 
@@ -87,7 +86,7 @@ def find(folder: str, prefix: str) -> list[str]:
 def open_binary(path: str) -> IO[bytes]:
     """Opens a file for reading, as the bytes that it holds."""
     if not is_remote(path):
-        return open_local(path)
+        return paths.open_local(path)
     from apache_beam.io.filesystem import CompressionTypes
 
     with _naming(path):
@@ -199,9 +198,13 @@ def copy_out(source: Path, destination: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Makes a folder, where the file system has such, if it does not exist."""
+    """Makes the folder --output_dir, where the file system has such, if it does not exist.
+
+    Raises:
+      UserError: a file is in its way.
+    """
     if not is_remote(path):
-        Path(path).mkdir(parents=True, exist_ok=True)
+        paths.make_folder(Path(path))
         return
     systems = _file_systems()
     with _naming(path):

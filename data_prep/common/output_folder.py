@@ -12,6 +12,7 @@ from typing import Any
 from data_prep.common import atomic_files, output_mode
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
+from data_prep.common.paths import make_folder
 
 RECORD_FILE = "conversion.json"
 """Says which program made the folder, of what, and which files are its own."""
@@ -73,10 +74,7 @@ def complete_folder(path: Path, program: str, record: dict[str, Any]) -> Iterato
     """
     # A link stays, and what it leads to is replaced.
     path = path.resolve()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{error.filename} is a file; a folder was expected") from None
+    make_folder(path.parent)
     with atomic_files.partial_folder(path) as partial:
         _settle(path)
         require_replaceable(path, program)

@@ -42,18 +42,23 @@ def is_utf8(path: str) -> bool:
     return True
 
 
-def make_folder(output_dir: Path) -> None:
-    """Makes the output folder if it does not exist.
+def make_folder(path: Path, flag: str = "output_dir") -> None:
+    """Makes the folder of an output, and those above it, if it does not exist.
+
+    Args:
+      path: the folder.
+      flag: what the user named it, or a file in it, with.
 
     Raises:
-      UserError: a file is in its way.
+      UserError: a file is in its way, or it cannot be made; names the flag.
     """
     try:
-        output_dir.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UserError(
-            f"--output_dir: {output_dir} is a file or lies below one; a folder was expected"
-        ) from None
+        in_the_way = next(place for place in (path, *path.parents) if os.path.lexists(place))
+        raise UserError(f"--{flag}: {in_the_way} is a file; a folder was expected") from None
+    except OSError as error:
+        raise UserError(f"--{flag}: {os_error_message(error)}") from None
 
 
 def listed(paths: Iterable[object]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bert_clinical.audit.masked_pieces import MaskedPieces, Questions, require_head
+from bert_clinical.audit.masked_pieces import MaskedPieces, Questions
 from bert_clinical.audit.secret_scores import IN_TURN, TOGETHER, SecretSpace
 from bert_clinical.weights.pretrained import PretrainedModel, load_from_transformers
 from bert_clinical.wordpieces.inputs import TextEncoder
@@ -98,4 +98,4 @@ def test_pseudo_log_likelihoods_of_secrets_are_those_of_transformers(
 def test_a_model_without_the_head_is_refused(tmp_path: Path) -> None:
     bare = save_odd_model(tmp_path / "bare", "BertModel")
     with pytest.raises(UserError, match="no masked LM head"):
-        require_head(load_from_transformers(bare, heads=True))
+        load_from_transformers(bare, heads=True).require_masked_lm_head()

@@ -55,7 +55,7 @@ def test_missing_shards_are_made_as_on_one_machine(
         "run",
         lambda *args, **kwargs: counters.append(real(*args, **kwargs)),
     )
-    out, report = tmp_path / "out", tmp_path / "report.html"
+    out, report = tmp_path / "out", tmp_path / "new" / "report.html"
     result = run_here(capfd, MODULE, output_dir=out, report_file=report, **flags, **DIRECT)
     assert (result.returncode, result.stderr) == (0, "")
     assert "passed over 1 empty file(s)" in result.stdout

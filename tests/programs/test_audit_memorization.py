@@ -204,7 +204,7 @@ def test_mistakes_are_one_line(inputs, tmp_path, capsys):
         ({"do_lower_case": None}, 2, ["--do_lower_case is needed"]),
         ({"vocab_file": broken}, 1, ["broken.json"]),
         ({"reference_dir": tmp_path}, 1, [str(tmp_path)]),
-        ({"output_dir": tmp_path / "file"}, 1, ["is a file; expected a folder"]),
+        ({"output_dir": tmp_path / "file"}, 1, ["--output_dir", "file is a file; a folder"]),
     ):
         result = run_here(capsys, MODULE, **{**inputs, **changes})
         assert_one_line_error(result, status, *fragments)

@@ -344,7 +344,7 @@ MISTAKES = {
     "output below a file": (
         lambda d: flags_for(d, output_dir=write(d / "f", "x") / "out", verify=False),
         1,
-        ["is a file; a folder was expected"],
+        ["--output_dir", "/f is a file; a folder was expected"],
     ),
 }
 

@@ -343,7 +343,18 @@ def mistakes(folder):
         "output is vocabulary": ({"output_file": golden("vocab_cased.txt")}, 1, ["an input too"]),
         "output twice": ({"output_file": "/tmp/o.tf,/tmp/./o.tf"}, 1, ["another output too"]),
         "folder as output": ({"output_file": folder / "folder"}, 1, ["is a folder"]),
-        "output below a file": ({"output_file": text / "a.tfrecord"}, 1, ["is a file"]),
+        "output below a file": (
+            {"output_file": text / "a.tfrecord"}, 1, [f"--output_file: {text} is a file"],
+        ),
+        "output folder is a file": (
+            {**no_output, "output_dir": text}, 1, [f"--output_dir: {text} is a file"],
+        ),
+        "output folder below a file": (
+            {**no_output, "output_dir": text / "a"}, 1, [f"--output_dir: {text} is a file"],
+        ),
+        "report below a file": (
+            {"report_file": text / "a.html"}, 1, [f"--report_file: {text} is a file"],
+        ),
         "unwritable output": ({"output_file": "/proc/a.tfrecord"}, 1, ["/proc/a.tfrecord"]),
         "colliding stems": (
             {**no_output, "output_dir": folder / "d",

@@ -167,7 +167,7 @@ def test_mistakes(tmp_path):
         ({"input_file": tmp_path / "cut.gz"}, 1, ["cut.gz", "gzip"]),
         ({"output_file": text}, 1, ["is an input too"]),
         ({"output_file": tmp_path}, 1, ["is a folder"]),
-        ({"output_file": text / "vocab.txt"}, 1, ["is a file"]),
+        ({"output_file": text / "vocab.txt"}, 1, [f"--output_file: {text} is a file; a folder"]),
     ]
     names = {path.name for path in tmp_path.iterdir()}
     for flags, status, fragments in table:

@@ -292,6 +292,8 @@ def bad_csv(folder: Path, content: bytes) -> Path:
 
 GOOD = f'1,1,A,,"A {PLANTED} note."\n'.encode()
 
+NO_FOLDER = "--output_dir: /dev/null is a file; a folder was expected"
+
 MISTAKES = {
     "no input": ({}, 2, "--input_file and --input_sql"),
     "both inputs": ({"input_file": "x.csv", "input_sql": "sqlite://", "sql_table": "n"}, 2, "both"),
@@ -326,8 +328,8 @@ MISTAKES = {
         1, "no_such_model",
     ),
     "file twice": ({"input_file": "{0},{0}"}, 1, "named twice"),
-    "output is a file": ({"input_file": GOOD, "output_dir": "/dev/null"}, 1, "is a file"),
-    "output in a file": ({"input_file": GOOD, "output_dir": "/dev/null/x"}, 1, "is a file"),
+    "output is a file": ({"input_file": GOOD, "output_dir": "/dev/null"}, 1, NO_FOLDER),
+    "output in a file": ({"input_file": GOOD, "output_dir": "/dev/null/x"}, 1, NO_FOLDER),
 }  # fmt: skip
 
 

@@ -21,7 +21,6 @@ from data_prep.common.errors import UserError
 from data_prep.common.input_files import find_files
 from data_prep.common.json_files import parse_json_object, require_shape
 from data_prep.common.own_files import MANIFEST_NAME, REPORT_NAME
-from data_prep.common.paths import make_folder
 from data_prep.common.same_run import SHAPE, require_same_settings
 from data_prep.formatting import manifest
 from data_prep.formatting import work_folder as work_shards
@@ -212,10 +211,7 @@ class _Staging(Staging):
 @contextlib.contextmanager
 def _held(output_dir: str) -> Iterator[Callable[[], None]]:
     """Makes the output folder and holds it; yields what checks that it is still held."""
-    if beam_files.is_remote(output_dir):
-        beam_files.make_folder(output_dir)
-    else:
-        make_folder(Path(output_dir))
+    beam_files.make_folder(output_dir)
     with lease.held(output_dir, "format_notes") as require_held:
         unfinished = Path(output_dir) / work_shards.FOLDER_NAME
         if not beam_files.is_remote(output_dir) and unfinished.exists():
