@@ -1,33 +1,55 @@
 #!/usr/bin/env bash
-# Sourced by run_classifier.sh and run_ner.sh: the paper's grid of hyperparameters, and its optimizer
-# (--noadam_bias_correction; a --adam_bias_correction after it brings back the programs' default).
+# Sourced by the scripts that fine-tune: which model a run begins with, a run that is not made twice,
+# and the paper's grid of hyperparameters.
 set -euo pipefail
+
+# name_model PREFIX: sets the array `model` to the flags of the model that the variables
+# PREFIX + TRANSFORMERS_DIR, or PREFIX + INIT_CHECKPOINT, BERT_CONFIG_FILE, VOCAB_FILE, DO_LOWER_CASE
+# and GELU, name.
+name_model() {
+  local transformers_dir=$1TRANSFORMERS_DIR checkpoint=$1INIT_CHECKPOINT config=$1BERT_CONFIG_FILE
+  local vocab=$1VOCAB_FILE lower_case=$1DO_LOWER_CASE gelu=$1GELU folder
+  if [[ -n "${!transformers_dir:-}" ]]; then
+    model=(--transformers_dir="${!transformers_dir}")
+    return
+  fi
+  require_variable "$checkpoint" "a checkpoint or its folder, or $transformers_dir"
+  folder=${!checkpoint}
+  [[ -d "$folder" ]] || folder=$(dirname "$folder")
+  model=(
+    --init_checkpoint="${!checkpoint}"
+    --bert_config_file="${!config:-$folder/bert_config.json}"
+    --vocab_file="${!vocab:-$folder/vocab.txt}"
+    --do_lower_case="${!lower_case:-False}"
+  )
+  [[ -z "${!gelu:-}" ]] || model+=(--gelu="${!gelu}")
+}
+
+# fine_tune PROGRAM FOLDER FLAG...: one run in a folder of its own, from `model`, unless it is
+# complete, so that the same command goes on after an interruption.
+fine_tune() {
+  local program=$1 run=$2
+  shift 2
+  if [[ -e "$run/eval_results.json" ]]; then
+    echo "$run is complete."
+    return
+  fi
+  echo "== $run"
+  run_stage "$PYTHON" -m "bert_clinical.$program" "${model[@]}" --output_dir="$run" \
+    --do_train --do_eval --do_predict "$@"
+}
 
 # run_grid PROGRAM METRIC [FLAG...]: one run for each point of the grid and each seed in RANDOM_SEED,
 # each in a folder of its own under OUTPUT_DIR, then a table of METRIC there and in results.csv, with
-# mean and deviation over the seeds. Points that are complete are not run again, so that the same
-# command goes on after an interruption.
+# mean and deviation over the seeds. The optimizer is the paper's (--noadam_bias_correction; a
+# --adam_bias_correction after it brings back the programs' default).
 run_grid() {
   local program=$1 metric=$2
   shift 2
   require_variable DATA_DIR "the folder of the task's data"
   require_variable OUTPUT_DIR "a folder for the runs"
-  local model=()
-  if [[ -n "${TRANSFORMERS_DIR:-}" ]]; then
-    model=(--transformers_dir="$TRANSFORMERS_DIR")
-  else
-    require_variable INIT_CHECKPOINT "a checkpoint or its folder, or TRANSFORMERS_DIR"
-    local folder=$INIT_CHECKPOINT
-    [[ -d "$folder" ]] || folder=$(dirname "$folder")
-    model=(
-      --init_checkpoint="$INIT_CHECKPOINT"
-      --bert_config_file="${BERT_CONFIG_FILE:-$folder/bert_config.json}"
-      --vocab_file="${VOCAB_FILE:-$folder/vocab.txt}"
-      --do_lower_case="${DO_LOWER_CASE:-False}"
-    )
-    [[ -z "${GELU:-}" ]] || model+=(--gelu="$GELU")
-  fi
-  local epochs rate batch seed run seed_flag
+  local model epochs rate batch seed run seed_flag
+  name_model ""
   for epochs in ${NUM_TRAIN_EPOCHS:-2 3 4 5}; do
     for rate in ${LEARNING_RATE:-2e-5 3e-5 5e-5}; do
       for batch in ${TRAIN_BATCH_SIZE:-16 32}; do
@@ -38,16 +60,9 @@ run_grid() {
             run+=-seed_$seed
             seed_flag=(--random_seed="$seed")
           fi
-          if [[ -e "$run/eval_results.json" ]]; then
-            echo "$run is complete."
-            continue
-          fi
-          echo "== $run"
-          run_stage "$PYTHON" -m "bert_clinical.$program" "${model[@]}" \
+          fine_tune "$program" "$run" \
             --task_name="$TASK_NAME" \
             --data_dir="$DATA_DIR" \
-            --output_dir="$run" \
-            --do_train --do_eval --do_predict \
             --max_seq_length="${MAX_SEQ_LENGTH:-150}" \
             --num_train_epochs="$epochs" \
             --learning_rate="$rate" \

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 import pytest
 
+from bert_clinical.tasks.entities import read_sentences
 from data_prep.common import output_mode
 from data_prep.common.program import ProgramFlags
 from tests.programs.test_run_scripts import make_biobert
@@ -246,9 +248,26 @@ def test_blocks_run(page: Path, folder: Path, tmp_path: Path) -> None:
         )
         run_block(work, "INIT_CHECKPOINT=biobert OUTPUT_DIR=clinical_bert/transformers "
                   "run_scripts/convert_to_transformers.sh --noverify")  # fmt: skip
+    if page.name == "evaluation.md":
+        write_trials(work / "NeuroTrialNER" / "data" / "annotated_data" / "data_splits")
     for block in with_test("run"):
         if block.page == page:
             run_block(work, block.code)
+
+    if page.name == "evaluation.md":
+        for part in ("train", "dev", "test"):
+            (trial,) = read_sentences(
+                work / f"public_tasks/neurotrialner/{part}.tsv", labelled=True
+            )
+            assert trial.words == ("of", "migraine") and trial.labels == ("O", "B-COND")
+
+
+def write_trials(folder: Path) -> None:
+    """Writes files in the form of NeuroTrialNER's."""
+    folder.mkdir(parents=True)
+    trial = {"tokens": ["of", "\n\n", "migraine"], "ner_tags": ["O", "O", "B-COND"]}
+    for name in ("train_data_873", "dev_data_110", "test_data_110"):
+        (folder / f"ct_neuro_{name}.json").write_text(json.dumps(trial) + "\n")
 
 
 def run_block(work: Path, code: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from bert_clinical.tasks.data import (
     find_data_file,
     numbered_lines,
 )
+from bert_clinical.tasks.schemes import BIO, LABEL, to_bio
 from bert_clinical.tasks.scores import OUTSIDE
 from bert_clinical.wordpieces.inputs import TextEncoder
 from data_prep.common.errors import UserError
@@ -27,10 +28,9 @@ TASKS = ("conll", "ncbi", "i2b2_2006", "i2b2_2010", "i2b2_2012", "i2b2_2014")
 PIECE_LABELS = ("[PAD]", "X", "[CLS]", "[SEP]")
 """Classes that the original adds: of padding, of a word's later WordPieces, of special tokens."""
 
-_STEMS = {"train": ("train",), "dev": ("dev", "devel"), "test": ("test",)}
+_STEMS = {"train": ("train",), "dev": ("dev", "devel", "valid"), "test": ("test",)}
 _ENDINGS = (".tsv", ".conll", ".txt", ".bio")
 _DOCUMENT_START = "-DOCSTART-"
-_LABEL = re.compile(r"O|[BI](-\S+)?")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_sentences(path: Path, *, labelled: bool) -> list[Sentence]:
 
     Columns are separated by tabs or spaces. A word may hold spaces: those before a tab, and where
     there is none the columns that a line has more than others. Lines of `-DOCSTART-` part sentences
-    as blank lines do.
+    as blank lines do. Labels in BIOES, BILOU or IOB1 become BIO.
 
     Args:
       path: the file.
@@ -82,7 +82,7 @@ def read_sentences(path: Path, *, labelled: bool) -> list[Sentence]:
         alone.
 
     Raises:
-      UserError: a line has no label or one that is not BIO, or there is no sentence.
+      UserError: a line has no label or one of no known kind, or there is no sentence.
 
     Source: clinicalBERT run_ner.py.
     Differs: the original loses the last sentence of a file that does not end in a blank line, and
@@ -118,7 +118,14 @@ def read_sentences(path: Path, *, labelled: bool) -> list[Sentence]:
         _log.info("%s: %d lines of %s are left out.", path, starts, _DOCUMENT_START)
     if with_spaces:
         _log.info("%s: %d words hold white space; each is read whole.", path, with_spaces)
-    return sentences
+    return _in_bio(sentences, path) if has_labels else sentences
+
+
+def _in_bio(sentences: Sequence[Sentence], path: Path) -> list[Sentence]:
+    labels, scheme = to_bio([sentence.labels or () for sentence in sentences])
+    if scheme != BIO:
+        _log.info("%s: its labels are %s; they are read as BIO.", path, scheme)
+    return [replace(sentence, labels=bio) for sentence, bio in zip(sentences, labels, strict=True)]
 
 
 def _columns(line: str) -> list[str]:
@@ -130,7 +137,7 @@ def _columns(line: str) -> list[str]:
 
 def _has_label(line: str) -> bool:
     columns = _columns(line)
-    return len(columns) > 1 and bool(columns[0]) and bool(_LABEL.fullmatch(columns[-1]))
+    return len(columns) > 1 and bool(columns[0]) and bool(LABEL.fullmatch(columns[-1]))
 
 
 def _require_kind(line: str, has_labels: bool, where: str) -> None:
@@ -138,7 +145,7 @@ def _require_kind(line: str, has_labels: bool, where: str) -> None:
     if has_labels and not _has_label(line):
         raise UserError(
             f"{where}: its last column is no BIO label; expected a word and O, B-type or I-type, "
-            "separated by a tab or spaces"
+            "separated by a tab or spaces (BIOES, BILOU and IOB1 are read too)"
         )
     if not has_labels and "\t" in line:
         raise UserError(

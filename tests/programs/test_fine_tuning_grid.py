@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bert_clinical.compare_runs import compare, read_runs
+from bert_clinical.tasks.tables import compare, read_runs
 from tests.fine_tuning_data import write_mednli
 from tests.golden_data import golden
 from tests.running import HANG_SECONDS, assert_one_line_error, run_here

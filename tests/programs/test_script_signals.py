@@ -35,6 +35,9 @@ VARIABLES: dict[str, dict[str, str]] = {
     "create_pretraining_data.sh": {"INPUT_FILE": "t", "VOCAB_FILE": "v", "OUTPUT_DIR": "o"},
     "create_vocab.sh": {"INPUT_FILE": "t", "OUTPUT_FILE": "o"},
     "download_biobert.sh": {"BIOBERT_URL": "https://localhost/b.tar.gz"},
+    "evaluate_encoder.sh": {
+        "TRANSFORMERS_DIR": "t", "START_TRANSFORMERS_DIR": "s", "DATA_DIR": ".", "OUTPUT_DIR": "o",
+    },
     "evaluate.sh": {"INPUT_FILE": "t", "OUTPUT_DIR": "o", "BERT_CONFIG_FILE": "c"},
     "export_saved_model.sh": {"MODEL_DIR": "m", "OUTPUT_DIR": "o"},
     "extract_features.sh": {"MODEL_DIR": "m", "INPUT_FILE": "n", "OUTPUT_FILE": "o"},

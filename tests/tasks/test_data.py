@@ -294,6 +294,22 @@ def test_starts_of_documents_are_left_out_and_counted(
     assert "3 lines of -DOCSTART- are left out" in caplog.text
 
 
+def test_other_labels_are_read_as_bio_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    text = "acute\tB-a\nrenal\tI-a\nfailure\tE-a\n\npain\tS-a\n.\tO\n"
+    first, second = ner_data.read_sentences(write(tmp_path, text), labelled=True)
+    assert (first.labels, second.labels) == (("B-a", "I-a", "I-a"), ("B-a", "O"))
+    assert "its labels are BIOES; they are read as BIO" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["dev.tsv", "devel.conll", "valid.txt"])
+def test_names_of_dev_data(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert ner_data.data_file(tmp_path, "dev") == tmp_path / name
+
+
 @pytest.mark.parametrize(
     ("text", "fragment"),
     [
@@ -301,7 +317,7 @@ def test_starts_of_documents_are_left_out_and_counted(
         ("-DOCSTART- O\n", "holds no sentence"),
         (f"a O\n{PLANTED}\n", "line 2: its last column is no BIO label"),
         (f"a O\nO {PLANTED}\n", "line 2: its last column is no BIO label"),
-        ("a S-problem\n", "line 1: its last column is no BIO label"),
+        ("a X-problem\n", "line 1: its last column is no BIO label"),
         ("a B-\n", "line 1: its last column is no BIO label"),
         (b"a O\n\xff O\n", "line 2: not UTF-8"),
     ],
