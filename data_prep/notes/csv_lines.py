@@ -77,6 +77,11 @@ class Lines:
         return self.size - self._start
 
     @property
+    def last_line(self) -> bytes:
+        """The last line that was read."""
+        return self._lines[-1] if self._lines else b""
+
+    @property
     def has_lone_quote(self) -> bool:
         """Whether a quote of the record, or of those that wait for it, is not one of a pair."""
         return sum(line.count(b'"') for line in self._lines[self._first :]) % 2 == 1
@@ -133,7 +138,7 @@ class Lines:
                 line += self._stream.readline(LONGEST_RECORD)
         return line
 
-    def pass_over(self, is_start: Callable[[bytes, int, bool], bool]) -> int:
+    def pass_over(self, is_start: Callable[[bytes, int, bool, bytes], bool]) -> int:
         """Leaves out the record that was read, and those that wait for it.
 
         Goes on at the next line that starts a row.
@@ -142,15 +147,15 @@ class Lines:
         none, the file has been read.
 
         Args:
-          is_start: called with bytes, the place of a line in them, and whether the file ends with
-            them.
+          is_start: called with bytes, the place of a line in them, whether the file ends with
+            them, and the last line before the place that is not blank.
 
         Returns:
           How many bytes were left out, from the start of the record on.
         """
         record = self._lines[self._first :]
         first, *others = record
-        passed, lines = len(first), 1
+        passed, lines, before = len(first), 1, first
         self.size -= sum(map(len, record))
         self.number -= len(record)
         data, at = b"".join(others) + self._ahead[self._at :], 0
@@ -162,11 +167,13 @@ class Lines:
                 more = self._stream.read(_READ_BYTES)
                 more += self._stream.readline(_READ_BYTES)
                 data, at, is_end = data[at:] + more, 0, not more
-            if at >= len(data) or (at_line and is_start(data, at, is_end)):
+            if at >= len(data) or (at_line and is_start(data, at, is_end, before)):
                 break
             end = data.find(b"\n", at) + 1 or len(data)
             passed += end - at
             lines += at_line
+            if not data[at:end].isspace():
+                before = data[at:end]
             at_line = data[end - 1 : end] == b"\n"
             at = end
         self._ahead, self._at = (data, at) if at < len(data) else (b"", 0)

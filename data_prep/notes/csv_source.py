@@ -140,7 +140,7 @@ class CsvSource:
                 "a file that nobody writes to; run the same command again"
             )
         lines = Lines(io.BytesIO(data), piece.lines, piece.row)
-        yield from map(self._row, self._records(lines))
+        yield from map(self._row, self._records(lines, are_judged=True))
         if piece.broken is not None:
             yield piece.broken
             yield Gap(piece.broken.place, piece.gap)
@@ -166,11 +166,17 @@ class CsvSource:
             else:
                 yield file
 
-    def _records(self, lines: Lines) -> Iterator[_Record | BadRow | Gap]:
+    def _records(
+        self, lines: Lines, *, are_judged: bool = False
+    ) -> Iterator[_Record | BadRow | Gap]:
         """Yields the records; after a broken one a gap, whose end is looked for only then.
 
         A record unlike all before may be a line of a note that ended too early. It waits for what
         follows: a broken record takes it along, one that is like those before lets it go.
+
+        Args:
+          lines: of the file.
+          are_judged: whether they are of a piece, whose rows were held against all before.
         """
         csv.field_size_limit(_LONGEST_FIELD)
         reader = csv.reader(lines, strict=True)
@@ -184,8 +190,10 @@ class CsvSource:
                 found = self._record(reader, lines, self._place(lines))
                 if found is None:
                     continue
-                is_unlike = isinstance(found, _Record) and not so_far.is_like(found.fields)
-                if is_unlike and lines.has_lone_quote:
+                faults = 0
+                if isinstance(found, _Record) and not are_judged:
+                    faults = so_far.faults(found.fields, found.last_line, lines.has_lone_quote)
+                if faults > 1 or (faults and lines.has_lone_quote):
                     found = _broken_quoting(found.place, lines)
                 if isinstance(found, BadRow) and found.reason in _BROKEN and not is_first:
                     place = held[0].place if held else found.place
@@ -200,13 +208,13 @@ class CsvSource:
             except _GZIP_ERRORS:
                 raise self._cut_short(lines) from None
             lines.row += lines.row != UNKNOWN_ROW
-            waits = is_unlike or (isinstance(found, BadRow) and bool(held))
+            waits = bool(faults) or (isinstance(found, BadRow) and bool(held))
             held.append(found)
             if waits and len(held) < _MOST_HELD and lines.record_bytes < _MOST_HELD_BYTES:
                 continue
             for record in held if not is_first else ():
                 if isinstance(record, _Record):
-                    so_far.add(record.fields)
+                    so_far.add(record.fields, record.lines, record.last_line)
             lines.is_held = False
             yield from held
             held.clear()
@@ -226,6 +234,7 @@ class CsvSource:
         self, reader: Iterator[list[str]], lines: Lines, place: str
     ) -> _Record | BadRow | None:
         """Returns the next record; None for a blank line or the header once more."""
+        number = lines.number
         try:
             fields = next(reader)
         except csv.Error as error:
@@ -243,7 +252,11 @@ class CsvSource:
                 f"found {len(fields)} fields, expected the header's {self._width}; correct the "
                 "quoting",
             )
-        return BadRow(place, *lines.fault) if lines.fault else _Record(place, fields)
+        return (
+            BadRow(place, *lines.fault)
+            if lines.fault
+            else _Record(place, fields, lines.number - number, lines.last_line)
+        )
 
     def _place(self, lines: Lines) -> str:
         line = lines.number + 1
@@ -282,6 +295,8 @@ class CsvSource:
 class _Record(NamedTuple):
     place: str
     fields: list[str]
+    lines: int
+    last_line: bytes
 
 
 def _broken_quoting(place: str, lines: Lines) -> BadRow:

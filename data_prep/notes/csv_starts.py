@@ -3,18 +3,25 @@
 A quote too many or too few turns what stands in a note into rows, and nothing at one place tells a
 row from a line of a note. So reading goes on only where all of this holds, and ends otherwise:
 
+- The line before ends a row: with the quote that closes the text, which in a note would be doubled,
+  and as many fields as there are columns after it. Where many rows, and all, have been single
+  lines, every line ends one.
 - From there on every row is well formed and as wide as the header: to the end of the file, for
   `WINDOW_BYTES`, which are more than twice the longest note known, or to another broken row that
   begins as a row does. The end of the note that is broken, with its lone quote, would lie between.
-- The ids of notes and patients are whole numbers there if they were so in all rows before.
-- A column of whole numbers that rose before goes on rising, from the broken row on and from row to
-  row; and no line in the window that begins as a row does has a lower number.
+- The ids of notes and patients are whole numbers there if they were so in all rows before, and else
+  of the same shape: letters and digits in the same order.
+- The ids of notes go on rising, from the broken row on and from row to row, and no line in the
+  window that begins as a row does has a lower one. Where they are no numbers, another column of
+  whole numbers serves that rose in so many rows that it was not by chance.
 - The category of the first row is one that rows before had, or, before the first row that could be
   read, one that rows after it have.
 
-A row without a quote that has numbers for ids ends with its line, however many fields it has.
-Whole rows that a broken note at the end of a file is the last to hold, with numbers that go on, are
-not told from others.
+So a row or two too many may be lost, rather than a line of a note be taken for a row. A row that
+could be read but is unlike all before waits for what follows, and is broken if two things speak
+against it. A row without a quote that has numbers for ids ends with its line, however many fields
+it has. Whole rows that a broken note at the end of a file is the last to hold, with numbers that go
+on and a quote of the broken note before them, are not told from others.
 """
 
 from __future__ import annotations
@@ -29,7 +36,12 @@ WINDOW_BYTES = 128 << 10
 
 _MOST_CATEGORIES = 10_000
 _MOST_DIGITS = 18
+# That so many numbers, one after the other, rise by chance happens once in 40,320 files.
+_ROWS_NOT_BY_CHANCE = 8
+_LONGEST_END = 4 << 10
 _FIELD = re.compile(rb'(?:"([^"]*+(?:""[^"]*+)*+)"|([^",\r\n]*+))(,|\r?\n|\Z)')
+# The quote at the end of a text, with the fields after it.
+_CLOSING = rb'(?<!")(?:"")*"(?:,(?:[^",\r\n]*|"(?:[^"\r\n]|"")*")){%d}\r?\n?\Z'
 _UNFINISHED_FIELD = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"?\Z')
 _IDS = ("row_id", "subject_id")
 
@@ -57,7 +69,18 @@ class RowsSoFar:
     def __init__(self, places: Mapping[str, int], width: int) -> None:
         self._width = width
         self._category = places.get("category")
+        self._row_id = places.get("row_id")
         self._ids = [places[role] for role in _IDS if role in places]
+        # Columns of ids that are not all numbers, with the shape of all that came.
+        self._shapes: dict[int, bytes] = {}
+        # Of the header nothing is known before it is read.
+        columns_after = width - 1 - places.get("text", width - 1)
+        self._closing = re.compile(_CLOSING % columns_after)
+        self._last_row_id = -1
+        self._rises = 0
+        self._count = 0
+        self._are_closed = True
+        self._are_lines = True
         self._categories: set[str] = set()
         self._rising: dict[int, int] | None = None
         # Columns in which no number has come twice in a row.
@@ -65,8 +88,17 @@ class RowsSoFar:
         self._after_broken: dict[int, int] | None = None
         self.may_have_passed_rows = False
 
-    def add(self, fields: Sequence[str]) -> None:
-        """Takes in a row that could be read."""
+    def add(self, fields: Sequence[str], lines: int, last_line: bytes) -> None:
+        """Takes in a row that could be read.
+
+        Args:
+          fields: of the row.
+          lines: how many it takes.
+          last_line: of these.
+        """
+        self._count += 1
+        self._are_lines = self._are_lines and lines == 1
+        self._are_closed = self._are_closed and self._is_closed(last_line)
         before = self._rising
         if before is None:
             self._rising = _numbers(fields, range(self._width))
@@ -74,22 +106,63 @@ class RowsSoFar:
             numbers = _numbers(fields, before)
             self._rising = {c: value for c, value in numbers.items() if value >= before[c]}
             self._strictly -= {c for c, value in self._rising.items() if value == before[c]}
-        if not all(fields[column].isdigit() for column in self._ids):
-            numbers = _numbers(fields, self._ids)
-            self._ids = [column for column in self._ids if column in numbers]
+        if self._shapes or not all(fields[column].isdigit() for column in self._ids):
+            self._take_in_shapes(fields)
         if self._category is not None and len(self._categories) < _MOST_CATEGORIES:
             self._categories.add(fields[self._category].strip())
 
-    def is_like(self, fields: Sequence[str]) -> bool:
-        """Tells whether a row has numbers for ids where all before had, and a known category."""
+    def _take_in_shapes(self, fields: Sequence[str]) -> None:
+        numbers = _numbers(fields, self._ids)
+        others = [column for column in self._ids if column not in numbers]
+        self._ids = [column for column in self._ids if column in numbers]
+        if self._count == 1:
+            self._shapes = {column: _shape(fields[column]) for column in others}
+        self._shapes = {
+            column: shape for column, shape in self._shapes.items()
+            if _shape(fields[column]) == shape
+        }  # fmt: skip
+
+    def faults(self, fields: Sequence[str], last_line: bytes, has_lone_quote: bool) -> int:
+        """Returns how much about a row is unlike all before: what it holds, its place, its end.
+
+        Args:
+          fields: of the row.
+          last_line: of its lines.
+          has_lone_quote: whether it holds a quote in a field without quotes.
+        """
         if self._rising is None:
-            return True
+            return 0
         has_ids = all(fields[column].isdigit() for column in self._ids) or (
             len(_numbers(fields, self._ids)) == len(self._ids)
         )
-        return has_ids and (
-            self._category is None or fields[self._category].strip() in self._categories
-        )
+        has_ids = has_ids and self._has_shapes(fields)
+        is_known = self._category is None or fields[self._category].strip() in self._categories
+        faults = (not has_ids or not is_known) + self._has_fallen(fields)
+        if self._are_closed and has_lone_quote:
+            faults += self._count > 1
+        elif self._are_closed and self._count >= _ROWS_NOT_BY_CHANCE:
+            faults += not self._is_closed(last_line)
+        return faults
+
+    def _has_fallen(self, fields: Sequence[str]) -> bool:
+        """Tells whether the id of a note is lower than the one before, where none was so far."""
+        column = self._row_id
+        if column is None or column not in (self._rising or ()):
+            return False
+        number = _numbers(fields, [column]).get(column)
+        if number is None or (number < self._last_row_id and self._rises > 1):
+            return number is not None
+        # Also of a row that waits.
+        self._rises += 1
+        self._last_row_id = number
+        return False
+
+    def _has_shapes(self, fields: Sequence[str]) -> bool:
+        return all(_shape(fields[column]) == shape for column, shape in self._shapes.items())
+
+    def _is_closed(self, last_line: bytes) -> bool:
+        """Tells whether a line ends with the quote that closes a text, and the fields after it."""
+        return self._closing.search(last_line[-_LONGEST_END:]) is not None
 
     def ends_with_its_line(self, broken: bytes) -> bool:
         """Tells whether a row has too few or too many fields and no quote, so that only it is lost.
@@ -111,7 +184,9 @@ class RowsSoFar:
         fields = self._parse(broken, 0, is_end=True).fields
         self.may_have_passed_rows = False
         self._after_broken = self._rising
-        if self._begins_as_row(fields, self._categories):
+        if self._row_id is not None:
+            self._last_row_id = (self._rising or {}).get(self._row_id, -1)
+        if self._begins_as_row(fields, self._categories or None):
             numbers = _numbers(fields, range(len(fields)))
             if self._rising is None:
                 self._after_broken = numbers
@@ -120,17 +195,19 @@ class RowsSoFar:
         columns = [column for column in self._ids if column < len(fields)]
         return self._rising is None or len(_numbers(fields, columns)) == len(self._ids)
 
-    def go_on_in(self, data: bytes, start: int, is_end: bool) -> bool:
+    def go_on_in(self, data: bytes, start: int, is_end: bool, line_before: bytes) -> bool:
         """Tells whether the start of a line is certainly the start of a row.
 
         Args:
           data: bytes of the file.
           start: where the line starts.
           is_end: whether the file ends with `data`.
+          line_before: the last line before it that is not blank.
         """
         first = self._parse(data, start, is_end)
         is_start = (
             first.is_whole
+            and self._ends_row(line_before)
             and bool(first.fields)
             and self._follows(first.fields)
             and self._goes_on(data, start, is_end)
@@ -140,6 +217,14 @@ class RowsSoFar:
             numbers = _numbers(first.fields, columns)
             self.may_have_passed_rows = bool(first.fields) and len(numbers) == len(self._ids)
         return is_start
+
+    def _ends_row(self, line: bytes) -> bool:
+        """Tells whether a line is the last one of a row."""
+        if self._is_closed(line):
+            return True
+        if self._are_lines and self._count >= _ROWS_NOT_BY_CHANCE:
+            return True
+        return not self._are_closed and self.ends_with_its_line(line)
 
     def _goes_on(self, data: bytes, start: int, is_end: bool) -> bool:
         """Tells whether rows follow up to a place that the end of a broken note cannot pass."""
@@ -160,11 +245,11 @@ class RowsSoFar:
             if len(_numbers(row, self._ids)) < len(self._ids):
                 return False
             rising = self._go_on_rising(rising, row)
-        return (
-            rising is not None
-            and bool(rising)
-            and (not self._falls(data, end, window_end, known, rising))
-        )
+        if rising and self._row_id in self._ids:
+            rising = {c: value for c, value in rising.items() if c == self._row_id}
+        elif self._count + len(rows) < _ROWS_NOT_BY_CHANCE:
+            return False
+        return bool(rising) and not self._falls(data, end, window_end, known, rising or {})
 
     def _follows(self, row: Sequence[str]) -> bool:
         """A look at one row, which spares a look at all that follow."""
@@ -197,13 +282,14 @@ class RowsSoFar:
             at = line_end
         return False
 
-    def _begins_as_row(self, fields: Sequence[str], known: set[str]) -> bool:
-        """Tells whether the first fields hold ids and a known category."""
-        needed = [*self._ids, *([] if self._category is None else [self._category])]
+    def _begins_as_row(self, fields: Sequence[str], known: set[str] | None) -> bool:
+        """Tells whether the first fields hold ids and a known category, or any if none is known."""
+        needed = [*self._ids, *self._shapes, *([] if self._category is None else [self._category])]
         if len(fields) <= max(needed, default=0):
             return False
-        return len(_numbers(fields, self._ids)) == len(self._ids) and (
-            self._category is None or fields[self._category].strip() in known
+        has_ids = len(_numbers(fields, self._ids)) == len(self._ids) and self._has_shapes(fields)
+        return has_ids and (
+            self._category is None or known is None or fields[self._category].strip() in known
         )
 
     def _rows(self, data: bytes, start: int, is_end: bool) -> tuple[list[list[str]], int]:
@@ -241,6 +327,12 @@ class RowsSoFar:
             if fields == [""] and quoted is None:
                 return _Parsed([], True, at)
             return _Parsed(fields, len(fields) == self._width, at)
+
+
+def _shape(text: str) -> bytes:
+    """Returns an id with a letter for its letters and a digit for its digits."""
+    shape = re.sub(rb"[0-9]+", b"0", text.strip().encode())
+    return re.sub(rb"[^\W0-9_]+", b"a", shape)
 
 
 def _numbers(fields: Sequence[str], columns: Iterable[int]) -> dict[int, int]:
