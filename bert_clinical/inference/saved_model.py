@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bert_clinical.inference.graph_tokenizer import GraphTokenizer
 from bert_clinical.modeling import BertModel
-from bert_clinical.nn.tensorflow import tf
+from bert_clinical.nn.tensorflow import tf, writing
 from bert_clinical.weights.pretrained import PretrainedModel
 from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE
 from data_prep.common.output_folder import complete_folder
@@ -86,6 +86,9 @@ def export_saved_model(
     }
     with complete_folder(output_dir, program, record) as folder:
         module = TextModel(model, folder, max_seq_length)
-        tf.saved_model.save(module, str(folder), signatures={"serving_default": module.__call__})
+        with writing(output_dir):
+            tf.saved_model.save(
+                module, str(folder), signatures={"serving_default": module.__call__}
+            )
         # It stands among the assets now.
         (folder / VOCAB_FILE).unlink()

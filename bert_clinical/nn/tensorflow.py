@@ -5,10 +5,14 @@ Programs import this module first; TensorFlow reads its settings when it is impo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+
+from data_prep.common.errors import UserError, one_line
 
 # TensorFlow's own choice is oneDNN where a processor has AVX512-VNNI or the like; a training step
 # is faster by it without, too.
@@ -42,4 +46,20 @@ _import_quietly()
 
 import tensorflow as tf  # noqa: E402
 
-__all__ = ["tf"]
+__all__ = ["tf", "writing"]
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Says in one line what TensorFlow could not write in the block.
+
+    Raises:
+      UserError: the disk is full, or the like.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"{os.fspath(path)}: could not be written: {one_line(error.message)}; check the space "
+            "there and who may write, and run the same command again"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bert_clinical.nn.tensorflow import tf
+from bert_clinical.nn.tensorflow import tf, writing
 from bert_clinical.pretraining.curves import draw_curves
 from bert_clinical.pretraining.evaluation import perplexity
 from bert_clinical.pretraining.options import TrainingOptions
@@ -54,7 +55,9 @@ class TrainingLog:
         self._history = read_history(output_dir, first_step)
         _write_history(self._path, self._history)
         self._lines = self._path.open("a", encoding="utf-8")
-        self._summaries = tf.summary.create_file_writer(str(output_dir / TENSORBOARD_FOLDER))
+        self._summaries_path = output_dir / TENSORBOARD_FOLDER
+        with writing(self._summaries_path):
+            self._summaries = tf.summary.create_file_writer(str(self._summaries_path))
         self._rows: list[np.ndarray] = []
         self._work: list[np.ndarray] = []
         self._said: float | None = None
@@ -128,7 +131,8 @@ class TrainingLog:
           at_end: the run ends here.
         """
         _log.info("step %s: saved %s", f"{step:,}", prefix)
-        self._summaries.flush()
+        with writing(self._summaries_path):
+            self._summaries.flush()
         at_end = at_end or step == self._options.num_train_steps
         if at_end or time.monotonic() - self._curves_drawn >= _SECONDS_BETWEEN_CURVES:
             draw_curves(self._history, self._curves_path)
@@ -138,10 +142,11 @@ class TrainingLog:
         of_set = {"set": name} if name else {}
         line = {"step": step, "kind": kind, **of_set, **values}
         self._history.append(line)
-        self._lines.write(_json_line(line))
-        self._lines.flush()
+        with atomic_files.naming(self._path):
+            self._lines.write(_json_line(line))
+            self._lines.flush()
         tag = f"{kind}/{name}" if name else kind
-        with self._summaries.as_default():
+        with writing(self._summaries_path), self._summaries.as_default():
             for key, value in values.items():
                 _write_scalar(f"{tag}/{key}", value, step)
 
@@ -149,8 +154,11 @@ class TrainingLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self._summaries.close()
+        # What they could not write was told, or comes again in the next run.
+        with contextlib.suppress(OSError):
+            self._lines.close()
+        with contextlib.suppress(tf.errors.OpError):
+            self._summaries.close()
         if self._bar is not None:
             self._bar.close()
 

@@ -98,7 +98,8 @@ def write_tokenizer(
             for token in sorted(rules.added_tokens, key=lambda token: tokens.index(token.content))
         ]
     )
-    tokenizer.save(str(folder / TOKENIZER_FILE))
+    # Not its `save`: what the system says of a failure would be lost.
+    (folder / TOKENIZER_FILE).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     settings: dict[str, Any] = {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": rules.do_lower_case,

@@ -43,6 +43,7 @@ class Case:
       speeds: patterns of JSON files that hold speeds; these are left out.
       named_anew: patterns of files whose names hold times; not compared.
       grows: patterns of files that are written line by line, or several times in a run.
+      goes_on_from: patterns of what is left for the next run to go on from after a signal.
       workers: processes of its own; they are killed too.
       tensorflow: the program computes with it, so that nothing but imports can be done beforehand.
       is_long: it is killed at random times, for it makes too many calls to be killed at each.
@@ -57,6 +58,7 @@ class Case:
     speeds: tuple[str, ...] = ()
     named_anew: tuple[str, ...] = ()
     grows: tuple[str, ...] = ()
+    goes_on_from: tuple[str, ...] = ()
     workers: bool = False
     tensorflow: bool = False
     is_long: bool = False
@@ -261,7 +263,12 @@ def _scripts(inputs: Path, run: Run) -> None:
 _TO_TRANSFORMERS = functools.partial(
     Case, module="bert_clinical.convert_to_transformers", flags=_to_transformers, tensorflow=True
 )
-_FORMAT = functools.partial(Case, module="data_prep.format_notes", prepare=_notes)
+_FORMAT = functools.partial(
+    Case,
+    module="data_prep.format_notes",
+    prepare=_notes,
+    goes_on_from=("out/text/format_notes.work*",),
+)
 _CREATE = functools.partial(Case, module="bert_clinical.create_pretraining_data", prepare=_texts)
 _FEATURES = functools.partial(
     Case, module="bert_clinical.extract_features", prepare=_lines, tensorflow=True

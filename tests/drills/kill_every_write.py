@@ -1,7 +1,7 @@
 """Kills every program at every call that changes a file, runs it again, and compares.
 
     python -m tests.drills.kill_every_write [--every N] [--cases NAME,...] [--at_random 20]
-        [--seed 1] [--no_charts] [--folder DIR]
+        [--seed 1] [--faults KILL,INT,TERM,FULL] [--no_charts] [--folder DIR]
 
 The kills are SIGKILL (`tests/drills/kills.py`). After each, what stands under a final name must be
 whole; then the same command must succeed, and leave the very files of a run that nobody disturbed,
@@ -9,6 +9,10 @@ bit for bit, and nothing else, not in the folder for temporary files either. A p
 imported everything forks the runs, so that those without TensorFlow take a few hundredths of a
 second. Programs with workers are also killed at random times of a longer run. Prints for each case
 the kills that were survived and tried. `--every=10` tries a tenth of the calls, drawn by `--seed`.
+
+After another signal, SIGINT or SIGTERM, the program must also end with the status that tells of it,
+say so in one line, and itself leave nothing unfinished or temporary but what it goes on from. FULL
+has the disk be full from the call on: one line names a path, and the rest is as after a signal.
 """
 
 from __future__ import annotations
@@ -18,10 +22,12 @@ import fnmatch
 import functools
 import importlib
 import json
+import math
 import os
 import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -38,6 +44,9 @@ from tests.running import arguments
 
 _THEIRS = ("tmp/__autograph_generated_file*", "tmp/__pycache__*")
 """Code that TensorFlow makes of code, and removes at its end; not of any data."""
+
+_UNFINISHED = ("*.partial", "*.partial/*", "*.replaced", "tmp/*")
+"""What no program leaves that a signal has asked to end."""
 
 _SPEED = re.compile("seconds|per_second|share_of_peak")
 
@@ -79,16 +88,18 @@ class Drill:
     Args:
       case: what is run.
       root: an empty folder.
+      number: of the signal, or `kills.NO_SPACE`.
     """
 
     case: Case
     root: Path
+    number: int = signal.SIGKILL
     expected: Tree = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.inputs, self.work = self.root / "inputs", self.root / "work"
         self.earlier = self.root / "earlier"
-        self.log = self.root / "log"
+        self.log, self.errors = self.root / "log", self.root / "errors"
         self.inputs.mkdir()
         self.case.prepare(self.inputs, self._run_whole)
         self._begin()
@@ -108,24 +119,35 @@ class Drill:
     def _program(self, module: str, flags: dict[str, Any]) -> int:
         tempfile.tempdir = str(self.work / "tmp")
         os.environ["TMPDIR"] = tempfile.tempdir
+        os.dup2(os.open(self.errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
+        if self.number != signal.SIGKILL:
+            # A shell ignores it for what runs in the background.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if module.endswith(".sh"):
             os.chdir(self.inputs)
             os.execve(module, [module], {**os.environ, **flags})
         found = importlib.import_module(module)
-        return program.run_to_exit_status(
-            found.__doc__, found.define_flags, found.main, arguments(**flags)
-        )
+        try:
+            program.run(found.__doc__, found.define_flags, found.main, arguments(**flags))
+        except SystemExit as end:
+            return int(end.code or 0)
 
     def _run(self, module: str, flags: dict[str, Any], **how: Any) -> kills.Outcome:
-        self.log.unlink(missing_ok=True)
+        for said in (self.log, self.errors):
+            said.unlink(missing_ok=True)
         work = functools.partial(self._program, module, flags)
         return kills.run(work, self.work, log=self.log, **how)
 
-    def _run_whole(self, module: str, **flags: Any) -> kills.Outcome:
-        outcome = self._run(module, flags)
+    def _run_whole(self, module: str, number: int = signal.SIGKILL, **flags: Any) -> kills.Outcome:
+        outcome = self._run(module, flags, number=number)
         if outcome.status:
-            raise AssertionError(f"{module} failed: {self.log.read_text()}")
+            raise AssertionError(f"{module} failed: {self._said()}")
         return outcome
+
+    def _said(self) -> str:
+        """Returns the end of what the program wrote."""
+        said = [path.read_text()[-600:].strip() for path in (self.log, self.errors)]
+        return " ".join(filter(None, said))
 
     def _flags(self) -> dict[str, Any]:
         return self.case.flags(self.inputs, self.work / "out")
@@ -147,7 +169,7 @@ class Drill:
     def calls(self) -> int:
         """Runs the program twice without a kill; returns how many calls it makes."""
         self._begin()
-        calls = self._run_whole(self.case.module, **self._flags()).calls
+        calls = self._run_whole(self.case.module, number=self.number, **self._flags()).calls
         self.expected = tree(self.work)
         self._begin()
         self._run_whole(self.case.module, **self._flags())
@@ -164,19 +186,43 @@ class Drill:
           LookupError: it ends before.
         """
         self._begin()
-        killed = self._run(self.case.module, self._flags(), **when)
-        if killed.status == 0:
-            raise LookupError
-        where = f"killed with {when}, {killed.last}"
+        where = f"{_name(self.number)} with {when}"
         try:
+            killed = self._run(self.case.module, self._flags(), number=self.number, **when)
+            if killed.status == 0 and self.number == kills.NO_SPACE:
+                assert killed.calls <= when["kill_at"], f"{where}: {killed.last}: status 0"
+            if killed.status == 0 and killed.calls <= when.get("kill_at", math.inf):
+                raise LookupError
+            where += f", {killed.last}"
+            if self.number != signal.SIGKILL:
+                self._check_end(where, killed.status)
             self._check_names(where)
             again = self._run(self.case.module, self._flags())
             if again.status:
-                return f"{where}: the second run failed: {self.log.read_text().strip()[-300:]}"
+                return f"{where}: the second run failed: {self._said()}"
             self._compare(where)
-        except (AssertionError, ValueError) as error:
-            return f"{where}: {error}" if isinstance(error, ValueError) else str(error)
+        except (ValueError, TimeoutError) as error:
+            return f"{where}: {error}"
+        except AssertionError as error:
+            return str(error)
         return None
+
+    def _check_end(self, where: str, status: int) -> None:
+        """Checks how a program ended that a signal had asked to, and what it left."""
+        ours = not self.case.module.endswith(".sh")
+        expected = 1 if self.number == kills.NO_SPACE else 128 + self.number
+        assert status in ((expected,) if ours else (expected, -self.number)), (
+            f"{where}: status {status}, expected {expected}: {self._said()}"
+        )
+        said = self.errors.read_text().splitlines()
+        assert not ours or len(said) == 1, f"{where}: not one line: {said}"
+        if ours and self.number == kills.NO_SPACE:
+            line = said[0]
+            assert "No space left" in line and str(self.work) in line, f"{where}: {line}"
+        left = self._comparable(tree(self.work)).keys() - self.expected.keys()
+        left -= self._comparable(tree(self.earlier)).keys() if self.earlier.exists() else set()
+        left = {n for n in left if is_any(n, _UNFINISHED) or not is_any(n, self.case.goes_on_from)}
+        assert not left, f"{where}: left over at its end {sorted(left)}"
 
     def _check_names(self, where: str) -> None:
         """Checks that what stands under a final name is whole, the new or the earlier one."""
@@ -202,10 +248,10 @@ class Drill:
 
 
 def _drill(
-    case: Case, root: Path, every: int, at_random: int, draw: random.Random
+    case: Case, root: Path, number: int, every: int, at_random: int, draw: random.Random
 ) -> tuple[int, int]:
     """Kills one case's program; returns how many kills were survived and tried."""
-    drill = Drill(case, root)
+    drill = Drill(case, root, number)
     begin = time.monotonic()
     try:
         calls = drill.calls()
@@ -213,17 +259,24 @@ def _drill(
         print(f"  {case.name}: {error}", flush=True)
         return 0, 1
     seconds = (time.monotonic() - begin) / 2
-    workers = (False, True) if case.workers else (False,)
+    others: tuple[kills.Victim, ...] = ("worker" if number == signal.SIGKILL else "group",)
+    has_others = case.workers and number != kills.NO_SPACE
+    victims: tuple[kills.Victim, ...] = ("program", *(others if has_others else ()))
+    if not case.module.startswith(("data_prep", "bert_clinical")):
+        # A shell waits for what it runs.
+        victims = victims if number == signal.SIGKILL else others
+    if case.is_long and number == kills.NO_SPACE:
+        return 0, 0
     if case.is_long:
         kills_to_try = [
-            {"kill_after": draw.uniform(0, seconds), "kill_worker": draw.choice(workers)}
+            {"kill_after": draw.uniform(0, seconds), "victim": draw.choice(victims)}
             for _ in range(at_random)
         ]
     else:
         kills_to_try = [
-            {"kill_at": call, "kill_worker": worker}
+            {"kill_at": call, "victim": victim}
             for call in sorted(draw.sample(range(calls), -(-calls // every)))
-            for worker in workers
+            for victim in victims
         ]
     survived = tried = 0
     for when in kills_to_try:
@@ -237,11 +290,16 @@ def _drill(
         if wrong is not None:
             print(f"  {case.name}: {wrong}", flush=True)
     seconds = time.monotonic() - begin
-    print(
-        f"{case.name}: {survived} of {tried} kills survived ({calls} calls, {seconds:.0f} s)",
-        flush=True,
-    )
+    figures = f"{survived} of {tried} {_name(number)} survived ({calls} calls, {seconds:.0f} s)"
+    print(f"{case.name}: {figures}", flush=True)
     return survived, tried
+
+
+def _name(number: int) -> str:
+    """Returns what a fault is called."""
+    if number == signal.SIGKILL:
+        return "kills"
+    return "full disks" if number == kills.NO_SPACE else f"{signal.Signals(number).name}s"
 
 
 def main() -> None:
@@ -253,6 +311,7 @@ def main() -> None:
     parser.add_argument("--cases", help="names or patterns, comma-separated; all unless given")
     parser.add_argument("--at_random", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--faults", default="KILL", help="comma-separated, such as INT,TERM,FULL")
     parser.add_argument("--no_charts", action="store_true")
     parser.add_argument("--folder", help="kept afterwards; a temporary one unless given")
     values = parser.parse_args()
@@ -270,14 +329,20 @@ def main() -> None:
         html_report._figure = lambda *_: ""
     draw = random.Random(values.seed)
     survived = tried = 0
+    numbers = {
+        name: kills.NO_SPACE if name == "FULL" else signal.Signals[f"SIG{name}"]
+        for name in values.faults.split(",")
+    }
     with tempfile.TemporaryDirectory() as temporary:
         for case in chosen:
             root = Path(values.folder or temporary, case.name)
-            root.mkdir(parents=True)
             case.warm_up(root)
-            here, there = _drill(case, root, values.every, values.at_random, draw)
-            survived, tried = survived + here, tried + there
-    print(f"all: {survived} of {tried} kills survived")
+            for name, number in numbers.items():
+                place = root / name
+                place.mkdir(parents=True)
+                here, there = _drill(case, place, number, values.every, values.at_random, draw)
+                survived, tried = survived + here, tried + there
+    print(f"all: {survived} of {tried} faults survived")
     sys.exit(survived != tried)
 
 

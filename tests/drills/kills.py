@@ -1,5 +1,7 @@
 """Kills a program at a chosen one of its calls that change a file, whoever makes the call.
 
+Or sends it another signal there, or has the disk be full from there on.
+
 The kernel stops every such call of the program, of its threads and of its workers, Python or C++,
 and asks us (seccomp's user notification) before it is carried out. We count those that concern
 files below one folder and kill at the one that was chosen. So the folder is left as a kill at that
@@ -10,10 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import faulthandler
 import fcntl
 import math
 import os
 import platform
+import re
 import select
 import signal
 import socket
@@ -23,7 +28,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn
+
+from tests.running import HANG_SECONDS
 
 _CALLS = {
     # name: number on x86_64, on aarch64, what it changes: the place of a descriptor or of a path,
@@ -62,6 +69,16 @@ _CALLS = {
 _OPENING = {"open": 1, "openat": 2}
 """The argument that says how; only what makes or empties a file changes one."""
 
+_FILLING = (
+    "write", "pwrite64", "writev", "pwritev", "pwritev2", "fallocate", "sendfile",
+    "copy_file_range", "splice", "open", "openat", "creat", "mkdir", "mkdirat", "symlink",
+    "symlinkat", "link", "linkat",
+)  # fmt: skip
+"""What needs space on the disk."""
+
+NO_SPACE = 0
+"""Stands for the signal where the disk is full from the call on."""
+
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _MACHINE = platform.machine()
 _COLUMN = {"x86_64": 0, "aarch64": 1}[_MACHINE]
@@ -70,7 +87,7 @@ _NAMES = {row[_COLUMN]: name for name, row in _CALLS.items() if row[_COLUMN] is 
 
 _AT_FDCWD = -100
 _PR_SET_NO_NEW_PRIVS = 38
-_SET_MODE_FILTER, _NEW_LISTENER = 1, 8
+_SET_MODE_FILTER, _NEW_LISTENER, _WAIT_KILLABLE = 1, 8, 32
 _ALLOW, _USER_NOTIF = 0x7FFF0000, 0x7FC00000
 _NOTIFICATION = struct.Struct("=QII iI Q 6Q")
 _RESPONSE = struct.Struct("=QqiI")
@@ -78,6 +95,15 @@ _RECEIVE = (3 << 30) | (_NOTIFICATION.size << 16) | (0x21 << 8)
 _SEND = (3 << 30) | (_RESPONSE.size << 16) | (0x21 << 8) | 1
 _CONTINUE = 1
 _MILLISECONDS_BETWEEN_LOOKS = 20
+_DELETED = " (deleted)"
+"""Ends the path of a file that has no name any more, as the kernel gives it."""
+_TELL_WHERE = signal.SIGRTMIN
+"""Has a program write the stacks of its threads to its log."""
+_SECONDS_TO_TELL, _SECONDS_TO_END = 2.0, 60.0
+
+Victim = Literal["program", "worker", "group"]
+"""Who gets the signal: the program, the process that makes the call or the first worker, or the
+program with all its workers, as at Ctrl-C."""
 
 
 class Outcome(NamedTuple):
@@ -100,19 +126,26 @@ def run(
     *,
     kill_at: int | None = None,
     kill_after: float | None = None,
-    kill_worker: bool = False,
+    victim: Victim = "program",
+    number: int = signal.SIGKILL,
     log: Path,
+    limit: float = HANG_SECONDS,
 ) -> Outcome:
     """Calls `work` in a child of this process, and kills it at one of its calls that change a file.
 
     Args:
       work: returns an exit status; this process must have no threads that it needs.
       folder: only changes below it count.
-      kill_at: at the call of this number, counted from 0.
+      kill_at: at the call of this number, counted from 0. After another signal than SIGKILL the
+        call is carried out, and the signal waits for its end.
       kill_after: after some seconds, whatever it does. Without either it comes to its end.
-      kill_worker: kill the process that makes the call, or the first worker, rather than the
-        program.
+      victim: who gets the signal.
+      number: of the signal; with `NO_SPACE` that call and all that follow fail for want of space.
       log: where standard output and error of the program go; outside of `folder`.
+      limit: seconds after which it hangs.
+
+    Raises:
+      TimeoutError: it hangs; says where. It has been killed.
     """
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -127,10 +160,39 @@ def run(
         raise OSError(f"the kernel does not ask about a program's calls: {log.read_text()}")
     (listener,) = listeners
     try:
-        watched = _Watched(pid, listener, os.path.realpath(folder))
-        return watched.to_the_end(kill_at, kill_after, kill_worker)
+        watched = _Watched(pid, listener, os.path.realpath(folder), number, victim)
+        outcome = watched.to_the_end(kill_at, kill_after, time.monotonic() + limit)
+        if outcome is None:
+            told = f"hangs after {limit:.0f} s: {_doing(pid)}"
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, _TELL_WHERE)
+                # What it writes asks us, too.
+                watched.to_the_end(None, None, time.monotonic() + _SECONDS_TO_TELL)
+                os.killpg(pid, signal.SIGKILL)
+                watched.to_the_end(None, None, time.monotonic() + _SECONDS_TO_END)
+            raise TimeoutError(f"{told}; Python's stacks: {_stacks(log)}")
+        return outcome
     finally:
         os.close(listener)
+
+
+def _doing(pid: int) -> str:
+    """Says what each process of a program is doing."""
+    found = []
+    for process in _group(pid):
+        folder = Path(f"/proc/{process}")
+        with _of_the_living():
+            state = re.search(r"^State:\s*(\S)", (folder / "status").read_text(), re.MULTILINE)
+            name = (folder / "comm").read_text().strip()
+            waits = (folder / "wchan").read_text()
+            found.append(f"process {process} ({name}, {state and state[1]}) in {waits or '?'}")
+    return ", ".join(found)
+
+
+def _stacks(log: Path) -> str:
+    """Returns in one line the frames that `_TELL_WHERE` had a program write."""
+    frames = re.findall(r'File "(.+)", line (\d+) in (\S+)', log.read_text())
+    return "; ".join(f"{Path(file).name}:{line} {name}" for file, line, name in frames[:20])
 
 
 def _be_the_program(work: Callable[[], int], parent: socket.socket, log: Path) -> NoReturn:
@@ -139,6 +201,8 @@ def _be_the_program(work: Callable[[], int], parent: socket.socket, log: Path) -
         said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for descriptor in (1, 2):
             os.dup2(said, descriptor)
+        os.setpgid(0, 0)
+        faulthandler.register(_TELL_WHERE, said)
         listener = _install_filter()
         socket.send_fds(parent, [b"x"], [listener])
         os.close(listener)
@@ -174,8 +238,12 @@ def _install_filter() -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
-    listener = libc.syscall(_SECCOMP[_MACHINE], _SET_MODE_FILTER, _NEW_LISTENER, header)
-    if listener < 0:
+    # Else a signal would break off the call that we are asked about; Linux before 5.19 cannot.
+    for how in (_NEW_LISTENER | _WAIT_KILLABLE, _NEW_LISTENER):
+        listener = libc.syscall(_SECCOMP[_MACHINE], _SET_MODE_FILTER, how, header)
+        if listener >= 0:
+            break
+    else:
         raise OSError(ctypes.get_errno(), "seccomp")
     return int(listener)
 
@@ -183,59 +251,83 @@ def _install_filter() -> int:
 class _Watched:
     """A program whose calls the kernel asks about."""
 
-    def __init__(self, pid: int, listener: int, folder: str) -> None:
+    def __init__(self, pid: int, listener: int, folder: str, number: int, victim: Victim) -> None:
         self._pid = pid
         self._listener = listener
         self._folder = folder
+        self._number = number
+        self._victim = victim
         self._calls = 0
         self._last = ""
         self._killed = False
+        self._is_full = False
 
     def to_the_end(
-        self, kill_at: int | None, kill_after: float | None, kill_worker: bool
-    ) -> Outcome:
-        """Answers until the program and its workers have ended."""
+        self, kill_at: int | None, kill_after: float | None, give_up: float
+    ) -> Outcome | None:
+        """Answers until the program and its workers have ended; None if they never do."""
         status: int | None = None
         end = math.inf if kill_after is None else time.monotonic() + kill_after
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
-        while True:
+        while time.monotonic() < give_up:
             if status is None:
                 # At once, or a worker would wait for its parent's end in vain.
                 ended, code = os.waitpid(self._pid, os.WNOHANG)
                 status = os.waitstatus_to_exitcode(code) if ended else None
             if status is None and not self._killed and time.monotonic() > end:
-                workers = _children(self._pid) if kill_worker else []
+                workers = _children(self._pid) if self._victim == "worker" else []
                 self._kill(workers[0] if workers else self._pid)
             for _, event in poll.poll(_MILLISECONDS_BETWEEN_LOOKS):
                 if event & select.POLLIN:
-                    self._answer(kill_at, kill_worker)
+                    self._answer(kill_at)
                 elif event & (select.POLLHUP | select.POLLERR):
                     if status is None:
                         status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
                     return Outcome(self._calls, status, self._last)
+        return None
 
     def _kill(self, pid: int) -> None:
         self._killed = True
-        os.kill(pid, signal.SIGKILL)
+        if self._victim == "group":
+            os.killpg(self._pid, self._number)
+        else:
+            os.kill(pid, self._number)
 
-    def _answer(self, kill_at: int | None, kill_worker: bool) -> None:
-        """Lets the next call be carried out, or kills instead."""
+    def _answer(self, kill_at: int | None) -> None:
+        """Lets the next call be carried out, kills instead, or has it find no space."""
         notification = bytearray(_NOTIFICATION.size)
         with _of_the_living():
             fcntl.ioctl(self._listener, _RECEIVE, notification)
             number, thread, _, call, _, _, *arguments = _NOTIFICATION.unpack(notification)
             path = _concerned(thread, call, arguments)
-            if path is not None and f"{path}/".startswith(f"{self._folder}/") and not self._killed:
-                self._last = f"{_NAMES[call]} {os.path.relpath(path, self._folder)}"
+            error = 0
+            if path is not None and self._counts(_NAMES[call], path):
                 self._calls += 1
-                if self._calls - 1 == kill_at:
+                is_reached = kill_at is not None and self._calls > kill_at
+                if not self._is_full:
+                    self._last = f"{_NAMES[call]} {os.path.relpath(path, self._folder)}"
+                if is_reached and self._number == NO_SPACE:
+                    self._is_full = True
+                    error = -errno.ENOSPC
+                elif is_reached:
                     caller = _process_of(thread)
-                    self._kill(caller if kill_worker else self._pid)
-                    if kill_worker or caller == self._pid:
+                    self._kill(caller if self._victim == "worker" else self._pid)
+                    is_killed = self._victim != "program" or caller == self._pid
+                    if self._number == signal.SIGKILL and is_killed:
                         # An answer could be carried out before the kill.
                         return
-            fcntl.ioctl(self._listener, _SEND, bytearray(_RESPONSE.pack(number, 0, 0, _CONTINUE)))
+            how = 0 if error else _CONTINUE
+            fcntl.ioctl(self._listener, _SEND, bytearray(_RESPONSE.pack(number, 0, error, how)))
+
+    def _counts(self, name: str, path: str) -> bool:
+        """Tells whether it may happen at a call."""
+        if self._killed or not f"{path}/".startswith(f"{self._folder}/"):
+            return False
+        if self._number != NO_SPACE:
+            return not path.endswith(_DELETED)
+        is_open_again = name in _OPENING and Path(path).exists()
+        return name in _FILLING and not is_open_again
 
 
 @contextlib.contextmanager
@@ -255,6 +347,17 @@ def _children(pid: int) -> list[int]:
     ]
 
 
+def _group(pid: int) -> list[int]:
+    """Returns the processes of a program, itself first."""
+    every = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    found = []
+    for process in every:
+        with _of_the_living():
+            if os.getpgid(process) == pid:
+                found.append(process)
+    return sorted(found, key=lambda process: (process != pid, process))
+
+
 def _process_of(thread: int) -> int:
     for line in Path(f"/proc/{thread}/status").read_text().splitlines():
         if line.startswith("Tgid:"):
@@ -268,8 +371,7 @@ def _concerned(thread: int, call: int, arguments: list[int]) -> str | None:
     try:
         if kind in ("descriptor", "third"):
             descriptor = arguments[2 if kind == "third" else 0]
-            path = str(Path(f"/proc/{thread}/fd/{descriptor & 0xFFFFFFFF}").readlink())
-            return None if path.endswith(" (deleted)") else path
+            return str(Path(f"/proc/{thread}/fd/{descriptor & 0xFFFFFFFF}").readlink())
         first = 1 if kind.startswith("second") else 0
         base = Path(f"/proc/{thread}/cwd")
         if kind.endswith("at"):
