@@ -12,6 +12,8 @@ from tokenizers import Tokenizer
 from bert_clinical.tokenization import BasicTokenizer
 from bert_clinical.weights.transformers_tokenizer import known_differences, write_tokenizer
 from bert_clinical.wordpieces.model_tokenizer import TokenizerRules
+from data_prep.common.atomic_files import naming
+from tests.full_disk import files_up_to
 
 PRIVATE = [range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE)]
 IDEOGRAPHS = range(0x2B820, 0x2B920)
@@ -65,3 +67,16 @@ def test_whatever_else_differs_is_of_new_scripts(pair) -> None:
     assert kinds["P"] + kinds["C"] + kinds["S"] < 300
     # None in Latin, Greek, Cyrillic, general punctuation or anything else that a note may hold.
     assert not [code for code in found if code < 0x600 or 0x1E00 <= code < 0x2E00]
+
+
+def test_a_full_disk_names_the_folder(tmp_path: Path) -> None:
+    # The vocabulary has room, `tokenizer.json` has none.
+    with (
+        pytest.raises(OSError, match="File too large") as failure,
+        files_up_to(500),
+        naming(tmp_path),
+    ):
+        write_tokenizer(tmp_path, SPECIAL, rules=TokenizerRules(False), max_length=41)
+    assert failure.value.filename == str(tmp_path)
+    assert (tmp_path / "tokenizer.json").stat().st_size <= 500
+    assert not (tmp_path / "tokenizer_config.json").exists()
