@@ -17,6 +17,7 @@ from absl import flags
 from bert_clinical.tasks import tables
 from data_prep.common import program
 from data_prep.common.atomic_files import atomic_write
+from data_prep.common.paths import prepare_file
 from data_prep.common.program import ProgramFlags
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,9 @@ def define_flags(values: ProgramFlags) -> None:
 
 def main(values: ProgramFlags) -> None:
     """Reads the runs, then shows and writes the table."""
+    output = None
+    if values.output_file:
+        output = prepare_file(values.output_file, "output_file")
     runs = tables.read_runs(Path(values.runs_dir), values.metric, by_task=values.by_task)
     table = tables.beside_each_other(runs) if values.by_task else tables.compare(runs)
     markdown = "\n".join(tables.to_markdown(table))
@@ -54,8 +58,8 @@ def main(values: ProgramFlags) -> None:
         _log.info("%s", markdown)
     else:
         _log.info("%s", table.to_string(index=False, na_rep="", float_format="{:.4g}".format))
-    if values.output_file:
-        with atomic_write(Path(values.output_file), "w") as stream:
+    if output is not None:
+        with atomic_write(output, "w") as stream:
             table.to_csv(stream, index=False)
     if values.markdown_file:
         with atomic_write(Path(values.markdown_file), "w") as stream:

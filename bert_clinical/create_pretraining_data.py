@@ -159,9 +159,10 @@ def _require_what_runners_do(values: ProgramFlags) -> None:
 def _comma_separated(paths: str | None) -> list[Path]:
     if paths is None:
         return []
-    if not all(paths.split(",")):
+    found = [path.strip() for path in paths.split(",")]
+    if not all(found):
         raise UsageError("--output_file: an empty path stands between two commas; remove it")
-    return [Path(path) for path in paths.split(",")]
+    return [Path(path) for path in found]
 
 
 def cli() -> None:

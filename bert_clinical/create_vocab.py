@@ -93,15 +93,12 @@ def create_vocab(
     from bert_clinical.wordpieces.learning import count_words, learn_vocabulary
     from bert_clinical.wordpieces.vocabulary import case_mismatch
     from data_prep.common import atomic_files
-    from data_prep.common.paths import make_folder
+    from data_prep.common.paths import prepare_file
     from data_prep.common.progress import Progress
 
-    output = Path(output_file)
-    if output.is_dir():
-        raise UserError(f"{output}: is a folder; the name of a file was expected")
-    if output.resolve() in {path.resolve() for path in input_files}:
-        raise UserError(f"{output}: is an input too; choose another output")
-    make_folder(output.parent, "output_file")
+    if Path(output_file).resolve() in {path.resolve() for path in input_files}:
+        raise UserError(f"--output_file: {output_file} is an input too; choose another output")
+    output = prepare_file(output_file, "output_file")
     # Opened first, so that an output that cannot be written is known before the work.
     with atomic_files.atomic_write(output, "w") as stream:
         size = sum(path.stat().st_size for path in input_files)

@@ -26,7 +26,7 @@ from bert_clinical.weights import model_flags
 from bert_clinical.weights.pretrained import PretrainedModel
 from data_prep.common import program, settings_flags
 from data_prep.common.errors import UsageError, UserError
-from data_prep.common.paths import require_readable_file
+from data_prep.common.paths import prepare_file, require_readable_file
 from data_prep.common.program import ProgramFlags
 from data_prep.common.progress import Progress
 from data_prep.notes.sources import SUFFIXES
@@ -180,11 +180,7 @@ def _check_files(values: ProgramFlags) -> None:
 
 
 def _require_output(values: ProgramFlags, path: Path) -> Path:
-    output = Path(values.output_file)
-    if not output.parent.is_dir():
-        raise UserError(f"--output_file: {output.parent} is no folder; create it first")
-    if output.is_dir():
-        raise UserError(f"--output_file: {output} is a folder; a file was expected")
+    output = prepare_file(values.output_file, "output_file")
     if output.exists() and output.samefile(path):
         raise UserError("--output_file is --input_file, which would be lost; choose another")
     return output

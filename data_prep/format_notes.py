@@ -24,6 +24,7 @@ from data_prep.canaries.canary import CanarySettings
 from data_prep.common import program, settings_flags
 from data_prep.common.errors import UsageError
 from data_prep.common.input_files import find_local_files
+from data_prep.common.paths import prepare_file
 from data_prep.common.program import ProgramFlags
 from data_prep.formatting.run import format_notes
 from data_prep.formatting.settings import FormatSettings
@@ -150,10 +151,7 @@ def _canaries_file(values: ProgramFlags) -> Path | None:
                     f"--{field.name} belongs to canaries; give --plant_canaries, or leave it out"
                 )
         return None
-    path = Path(values.plant_canaries)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise UsageError("--plant_canaries: expected the name of a file, in a folder that is there")
-    return path
+    return prepare_file(values.plant_canaries, "plant_canaries")
 
 
 def _require_what_runners_do(values: ProgramFlags) -> None:

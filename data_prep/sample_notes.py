@@ -21,6 +21,7 @@ from absl import flags
 
 from data_prep.common import program
 from data_prep.common.atomic_files import atomic_write
+from data_prep.common.paths import prepare_file
 from data_prep.synthetic import text as sample_text
 from data_prep.synthetic.text import Patient, Writer
 
@@ -111,7 +112,8 @@ def define_flags(values: program.ProgramFlags) -> None:
 
 def main(values: program.ProgramFlags) -> None:
     """Runs the program."""
-    write_sample_notes(values.output_file, values.num_notes, values.random_seed)
+    output = prepare_file(values.output_file, "output_file")
+    write_sample_notes(output, values.num_notes, values.random_seed)
     _log.info("%s: %d synthetic notes", values.output_file, values.num_notes)
 
 

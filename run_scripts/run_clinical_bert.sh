@@ -60,7 +60,6 @@ joined() { local IFS=,; echo "$*"; }
 planting=() stages=4
 if ((AUDIT)); then
   stages=5
-  mkdir -p "$OUTPUT_DIR"
   planting=(--plant_canaries="$OUTPUT_DIR/canaries.json" --num_canaries="$AUDIT"
     --repetitions="$CANARY_REPETITIONS" --random_seed="$RANDOM_SEED" --patients_files)
 fi

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from bert_clinical import __version__
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.evaluation import RESULTS, perplexity
-from bert_clinical.weights.provenance import RUN_FILE, canaries_in, read_run
+from bert_clinical.weights.provenance import RUN_FILE, TRAINING_FILES, canaries_in, read_run
 from data_prep.common import atomic_files
 
 _log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ class RunRecord:
       config: the model.
       flags: by name, `gelu` among them.
       sidecars: what is known of how the data was made, by file.
+      training_files: those that are trained on; the others are held out.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class RunRecord:
         config: BertConfig,
         flags: Mapping[str, Any],
         sidecars: Mapping[str, Any],
+        training_files: Sequence[str],
     ) -> None:
         self._path = output_dir / RUN_FILE
         self._origin = {
@@ -43,6 +45,7 @@ class RunRecord:
             "flags": dict(flags),
             "bert_config": config.to_dict(),
             "data": dict(sidecars),
+            TRAINING_FILES: list(training_files),
             **canaries_in(sidecars.values()),
         }
 

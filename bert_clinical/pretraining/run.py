@@ -109,8 +109,11 @@ class Run:
         self._held_out = tuple(held_out)
         self._best = Best(self._held_out[0] if self._held_out else "")
         self._speed: Speed | None = None
-        self._settings = decisive_settings(options, config, [file.path for file in data.files])
-        self._record = RunRecord(output_dir, config, flags or options.to_dict(), sidecars or {})
+        files = [file.path for file in data.files]
+        self._settings = decisive_settings(options, config, files)
+        self._record = RunRecord(
+            output_dir, config, flags or options.to_dict(), sidecars or {}, files
+        )
         self._log: TrainingLog | None = None
         self._facts: dict[str, Any] = {"examples": data.records, "held_out": {}}
         self.state = new_state(config, options, strategy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from data_prep.common.output_folder import RECORD_FILE
 
 RUN_FILE = "pretraining_run.json"
 BEST_FILE = "best_checkpoint.json"
+
+TRAINING_FILES = "training_files"
+"""In a record: the files that were trained on, named as in its `data`."""
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -54,15 +57,23 @@ def data_sidecars(run: Mapping[str, Any], *, training_only: bool = False) -> lis
       run: its record.
       training_only: without those of files that it only evaluated on.
     """
-    patterns = as_object(run.get("flags")).get("input_file")
-    found = []
-    for path, sidecar in as_object(run.get("data")).items():
-        trained_on = not isinstance(patterns, str) or any(
-            path == pattern or fnmatch.fnmatch(path, pattern) for pattern in patterns.split(",")
-        )
-        if isinstance(sidecar, dict) and (trained_on or not training_only):
-            found.append(sidecar)
-    return found
+    sidecars = as_object(run.get("data"))
+    names = list(sidecars)
+    if training_only:
+        names = _trained_on(run, names)
+    return [sidecars[name] for name in names if isinstance(sidecars[name], dict)]
+
+
+def _trained_on(run: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Returns which of the files of a run were not only evaluated on."""
+    files = run.get(TRAINING_FILES)
+    if isinstance(files, list):
+        known = set(map(str, files))
+        return [name for name in names if name in known]
+    # An older record has the flag alone.
+    flag = as_object(run.get("flags")).get("input_file")
+    patterns = flag.split(",") if isinstance(flag, str) else ["*"]
+    return [name for name in names if any(fnmatch.fnmatch(name, p) or name == p for p in patterns)]
 
 
 def canaries_in(sidecars: Iterable[Any]) -> dict[str, Any]:

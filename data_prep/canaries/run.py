@@ -15,7 +15,7 @@ from data_prep.common import atomic_files, contents
 from data_prep.common.atomic_files import PartialFile
 from data_prep.common.errors import UserError
 from data_prep.common.own_files import MANIFEST_NAME
-from data_prep.common.paths import make_folder
+from data_prep.common.paths import prepare_file
 from data_prep.common.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -86,12 +86,10 @@ def _require_distinct(input_file: Path, output_file: Path, canaries_file: Path) 
     manifest = output_file.parent / MANIFEST_NAME
     taken = {input_file.resolve(): "--input_file", manifest.resolve(): "the manifest"}
     for name, path in outputs.items():
-        if path.is_dir():
-            raise UserError(f"--{name}: {path} is a folder; the name of a file was expected")
         if path.resolve() in taken:
             raise UserError(f"--{name}: {path} is {taken[path.resolve()]} too; choose another")
         taken[path.resolve()] = f"--{name}"
-        make_folder(path.parent, name)
+        prepare_file(path, name)
 
 
 def _manifest(input_file: Path, output_file: Path, settings: CanarySettings) -> dict[str, object]:

@@ -176,8 +176,10 @@ def _other_kind(head: bytes) -> tuple[str, str] | None:
     for encoding, marks in (("UTF-32", _UTF_32), ("UTF-16", _UTF_16)):
         if head.startswith(marks):
             return encoding, f"convert it with iconv -f {encoding} -t UTF-8"
-    if _is_utf_16(head):
-        return "UTF-16 without a byte order mark", "convert it with iconv -f UTF-16LE -t UTF-8"
+    if (order := _order_of_utf_16(head)) is not None:
+        return f"UTF-16{order} without a byte order mark", (
+            f"convert it with iconv -f UTF-16{order} -t UTF-8"
+        )
     if _is_zlib(head):
         return "zlib-compressed", "unpack it, or pack it as gzip"
     if b"\n" not in head and head.rstrip(b"\r").count(b"\r"):
@@ -202,8 +204,13 @@ def _is_zlib(head: bytes) -> bool:
 _FEWEST_PAIRS = 8
 
 
-def _is_utf_16(head: bytes) -> bool:
-    """Tells UTF-16 of Western text: every other byte is zero, and none of the rest."""
+def _order_of_utf_16(head: bytes) -> str | None:
+    """Returns "LE" or "BE" for UTF-16 of Western text: every other byte is zero, none of the rest.
+
+    None for other text.
+    """
     pairs = min(len(head), 1000) // 2
-    zeros = head[0 : 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
-    return pairs >= _FEWEST_PAIRS and min(zeros) == 0 and max(zeros) > 0.8 * pairs
+    first, second = head[0 : 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
+    if pairs < _FEWEST_PAIRS or min(first, second) > 0 or max(first, second) <= 0.8 * pairs:
+        return None
+    return "BE" if first else "LE"

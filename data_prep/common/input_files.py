@@ -110,7 +110,17 @@ def _names_of(pattern: str) -> tuple[list[str], bool]:
         return files.remote_glob(f"{pattern}*" if pattern.endswith("/") else pattern), False
     if os.path.isdir(pattern):  # noqa: PTH112
         return sorted(glob.glob(os.path.join(glob.escape(pattern), "*"))), False  # noqa: PTH118
-    return (sorted(glob.glob(pattern)) if glob.has_magic(pattern) else []), False
+    return (sorted(glob.glob(_glob_of(pattern))) if glob.has_magic(pattern) else []), False
+
+
+def _glob_of(pattern: str) -> str:
+    """Returns a glob in which a folder that exists is that folder, whatever signs it holds."""
+    end = len(pattern)
+    while (end := pattern.rfind("/", 0, end)) > 0:
+        folder = pattern[:end]
+        if glob.has_magic(folder) and os.path.isdir(folder):  # noqa: PTH112
+            return glob.escape(folder) + pattern[end:]
+    return pattern
 
 
 def _fail(pattern: str, flag: str) -> None:

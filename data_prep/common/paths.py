@@ -61,6 +61,19 @@ def make_folder(path: Path, flag: str = "output_dir") -> None:
         raise UserError(f"--{flag}: {os_error_message(error)}") from None
 
 
+def prepare_file(path: str | os.PathLike[str], flag: str) -> Path:
+    """Returns an output file's path, for which the folder is made.
+
+    Raises:
+      UserError: it is a folder, or its own folder cannot be made; names the flag.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"--{flag}: {path} is a folder; the name of a file was expected")
+    make_folder(path.parent, flag)
+    return path
+
+
 def listed(paths: Iterable[object]) -> str:
     """Returns paths for a message: three of them, and how many more there are."""
     names = [str(path) for path in paths]

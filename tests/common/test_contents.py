@@ -22,7 +22,8 @@ TEXT = "The patient was seen.\nShe was well.\n\nµ of text, tabs\tand; semicolon
 FORMS = {
     "zlib-compressed": zlib.compress(TEXT.encode()),
     "UTF-16": TEXT.encode("utf-16"),
-    "UTF-16 without a byte order mark": TEXT.encode("utf-16-le"),
+    "UTF-16LE without a byte order mark": TEXT.encode("utf-16-le"),
+    "UTF-16BE without a byte order mark": TEXT.encode("utf-16-be"),
     "UTF-32": TEXT.encode("utf-32"),
     "carriage returns alone": TEXT.replace("\n", "\r").encode(),
     "zip archive": b"PK\3\4 and so on",

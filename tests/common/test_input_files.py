@@ -80,6 +80,18 @@ def test_a_path_that_exists_is_that_path(tmp_path: Path, name: str) -> None:
     assert names(both) == [name, "z.txt"]
 
 
+@pytest.mark.parametrize("name", ["a[1]", "a,b", "a, b[x]*", "t?,x[1],"])
+def test_a_folder_that_exists_is_that_folder_in_a_glob_too(tmp_path: Path, name: str) -> None:
+    for folder in ("a1", f"{name}/c[2]"):
+        (tmp_path / folder).mkdir(parents=True)
+        for file in ("y.txt", "z.txt"):
+            (tmp_path / folder / file).write_text("x\n")
+    for pattern in (f"{name}/c[2]/*.txt", f"{name}/*/[yz].txt", f"{name}/c*/?.txt"):
+        found = find_files(f"{tmp_path}/{pattern},{tmp_path}/a[1-3]/z*", "input_file")
+        expected = [tmp_path / name / "c[2]" / file for file in ("y.txt", "z.txt")]
+        assert list(map(Path, found)) == [*expected, tmp_path / "a1" / "z.txt"]
+
+
 def test_spaces_around_commas(tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("x\n")

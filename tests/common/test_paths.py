@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.common import files
 from data_prep.common.errors import UserError
-from data_prep.common.paths import make_folder
+from data_prep.common.paths import make_folder, prepare_file
 
 
 def test_a_folder_is_made_with_those_above_it(tmp_path: Path) -> None:
@@ -39,3 +39,12 @@ def test_what_is_in_the_way_is_named_with_the_flag(tmp_path: Path, kind: str, be
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--output_file: /proc/x.*: No such file"):
         make_folder(Path("/proc/x/y"), "output_file")
+
+
+def test_the_folder_of_a_file_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.csv"
+    for _ in range(2):
+        assert prepare_file(path, "output_file") == path
+        assert path.parent.is_dir()
+    with pytest.raises(UserError, match=r"^--output_file: .*/b is a folder; the name of a file"):
+        prepare_file(path.parent, "output_file")

@@ -70,8 +70,8 @@ def test_a_complete_run_gives_a_lost_file_of_canaries_back(flags, tmp_path, capf
 def test_mistakes_are_told_before_the_work(flags, tmp_path, capfd) -> None:
     for changes, status, fragment in (
         ({"plant_canaries": None}, 2, "--num_canaries belongs to canaries"),
-        ({"plant_canaries": tmp_path}, 2, "expected the name of a file"),
-        ({"plant_canaries": tmp_path / "no" / "c.json"}, 2, "in a folder that is there"),
+        ({"plant_canaries": tmp_path}, 1, "is a folder; the name of a file was expected"),
+        ({"plant_canaries": __file__ + "/c"}, 1, f"--plant_canaries: {__file__} is a file"),
         ({"repetitions": "0"}, 2, "no number above 0"),
         ({"repetitions": "1,201"}, 1, "in 201 documents, but the text has 200"),
         ({"secrets": "x"}, 2, "--secrets names"),

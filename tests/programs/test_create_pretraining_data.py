@@ -107,6 +107,17 @@ def test_globs_and_gzip_in_and_out(tmp_path):
         assert recorded == [atomic_files.fingerprint(path) for path in outputs]
 
 
+def test_spaces_behind_commas_belong_to_no_output(tmp_path, capsys, small):
+    (tmp_path / "a.txt").write_text("one two\nthree four\nfive six\n\n" * 3)
+    outputs = [tmp_path / "x" / "a.tfrecord", tmp_path / "y" / "b.tfrecord"]
+    result = run_here(
+        capsys, MODULE, input_file=tmp_path / "a.txt", output_file=" , ".join(map(str, outputs)),
+        **small,
+    )  # fmt: skip
+    assert_success(result)
+    assert all(path.is_file() for path in outputs)
+
+
 @pytest.mark.parametrize(
     ("text", "fragments"),
     [

@@ -92,7 +92,7 @@ def test_file_reads_back(tmp_path: Path) -> None:
 
 
 def test_program(tmp_path: Path) -> None:
-    path = tmp_path / "notes.csv"
+    path = tmp_path / "new" / "notes.csv"
     result = run_program("data_prep.sample_notes", output_file=path, num_notes=13, random_seed=37)
     assert_success(result)
     with path.open(newline="") as stream:
@@ -104,6 +104,6 @@ def test_program_refuses(tmp_path: Path) -> None:
     for wrong in ({"num_notes": 0}, {"num_notes": "many"}, {"output_file": None}):
         result = run_program("data_prep.sample_notes", **{"output_file": path, **wrong})
         assert_one_line_error(result, 2)
-    result = run_program("data_prep.sample_notes", output_file=tmp_path / "none" / "notes.csv")
-    assert_one_line_error(result, 1, "none")
+    result = run_program("data_prep.sample_notes", output_file=f"{__file__}/notes.csv")
+    assert_one_line_error(result, 1, f"--output_file: {__file__} is a file")
     assert list(tmp_path.iterdir()) == []
