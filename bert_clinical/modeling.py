@@ -13,7 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bert_clinical.nn.config import BertConfig
-from bert_clinical.nn.layers import Dropout, dense, gelu_erf, gelu_tanh, layer_norm
+from bert_clinical.nn.layers import (
+    Dropout,
+    dense,
+    gelu_erf,
+    gelu_erf_compiled,
+    gelu_tanh,
+    gelu_tanh_compiled,
+    layer_norm,
+)
 from bert_clinical.nn.packing import Chosen, Layout, Packed, PackedShape, Padded
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.nn.variables import bert_variable_shapes
@@ -50,21 +58,25 @@ def create_variables(
     return variables
 
 
-def get_activation(name: str, gelu: str = "tanh") -> Callable[[tf.Tensor], tf.Tensor]:
+def get_activation(
+    name: str, gelu: str = "tanh", *, compiled: bool = False
+) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns the activation that a config names.
 
     Args:
       name: as `BertConfig.activation_name` gives it.
       gelu: "tanh", Google's approximation since February 2019, or "erf", the exact form that
         BioBERT was trained with and transformers calls `gelu`.
+      compiled: GELU of many values is compiled by XLA, for training on a CPU.
 
     Raises:
       ValueError: there is no such activation.
     """
     if gelu not in GELU_FORMS:
         raise ValueError(f"gelu is {gelu!r}, expected one of {GELU_FORMS}")
+    forms = (gelu_tanh, gelu_tanh_compiled) if gelu == "tanh" else (gelu_erf, gelu_erf_compiled)
     activations: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
-        "gelu": gelu_tanh if gelu == "tanh" else gelu_erf,
+        "gelu": forms[compiled],
         "relu": tf.nn.relu,
         "tanh": tf.tanh,
         "linear": tf.identity,
@@ -103,6 +115,7 @@ class BertModel:
       gelu: form of `gelu` where the config's activation is that one.
       compute_dtype: of products and activations; LayerNorm, softmax and the outputs are float32.
       recompute_grad: keep only each layer's input for the gradient and compute the rest again.
+      compile_gelu: as `get_activation` has it. Not for a model that is saved as a graph.
 
     Source: google-research/bert modeling.py.
     Differs: the mask is added as [B, 1, 1, S] and never spread over the queries; the factor
@@ -116,9 +129,10 @@ class BertModel:
         gelu: str = "tanh",
         compute_dtype: tf.DType = tf.float32,
         recompute_grad: bool = False,
+        compile_gelu: bool = False,
     ) -> None:
         self.config = config
-        self.activation = get_activation(config.activation_name(), gelu)
+        self.activation = get_activation(config.activation_name(), gelu, compiled=compile_gelu)
         self.compute_dtype = compute_dtype
         self.recompute_grad = recompute_grad
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from bert_clinical.nn.compiled import Elementwise, in_blocks
 from bert_clinical.nn.tensorflow import tf
 
 LAYER_NORM_EPSILON = 1e-12
@@ -22,7 +23,7 @@ class Dropout:
     """
 
     _SITES_PER_PART = 16
-    _BITS = 16
+    BITS = 16
     """Random bits a value: enough for a rate to 1e-5, and half the work of a float32."""
 
     def __init__(self, seed: tf.Tensor | None, part: int) -> None:
@@ -36,7 +37,7 @@ class Dropout:
             return value
         seed = self._seed + tf.constant([0, site], tf.int64)
         # The largest value stays where a rate rounds to all of them.
-        threshold = min(round(rate * 2**self._BITS), 2**self._BITS - 1)
+        threshold = min(round(rate * 2**self.BITS), 2**self.BITS - 1)
         kept = self._draws(tf.shape(value), seed) >= tf.constant(threshold, tf.uint16)
         return tf.where(kept, value * (1.0 / (1.0 - rate)), tf.zeros([], value.dtype))
 
@@ -44,7 +45,7 @@ class Dropout:
     def _draws(cls, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns uint16 of that shape, all values alike."""
         count = tf.reduce_prod(shape)
-        per_word = 64 // cls._BITS
+        per_word = 64 // cls.BITS
         words = tf.random.stateless_uniform(
             [(count + per_word - 1) // per_word], seed, minval=None, maxval=None,
             dtype=tf.uint64, alg="philox",
@@ -88,30 +89,50 @@ def layer_norm(value: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor
     return compute(value, gamma, beta)
 
 
-@tf.custom_gradient
-def gelu_tanh(value: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    """Returns Google's approximation of GELU; only `value` is kept for the gradient."""
-
-    def inner_tanh() -> tf.Tensor:
-        return tf.tanh(_TANH_FACTOR * (value + _CUBE_FACTOR * value * value * value))
-
-    def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        tanh = inner_tanh()
-        slope = _TANH_FACTOR * (1.0 + 3.0 * _CUBE_FACTOR * value * value)
-        return upstream * (0.5 * (1.0 + tanh) + 0.5 * value * (1.0 - tanh * tanh) * slope)
-
-    return 0.5 * value * (1.0 + inner_tanh()), gradient
+def _tanh_form(value: tf.Tensor) -> tf.Tensor:
+    return value * _share(tf.square(value), value)
 
 
-@tf.custom_gradient
-def gelu_erf(value: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    """Returns GELU in its exact form; only `value` is kept for the gradient."""
+def _tanh_form_gradient(value: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    square = tf.square(value)
+    share = _share(square, value)
+    slope = 2.0 * _TANH_FACTOR + 6.0 * _TANH_FACTOR * _CUBE_FACTOR * square
+    return upstream * (share + value * share * (1.0 - share) * slope)
 
-    def cumulative() -> tf.Tensor:
-        return 0.5 + 0.5 * tf.math.erf(value * math.sqrt(0.5))
 
-    def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        density = tf.exp(-0.5 * value * value) * (1.0 / math.sqrt(2.0 * math.pi))
-        return upstream * (cumulative() + value * density)
+def _share(square: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """Returns `0.5 * (1 + tanh(x))` as `sigmoid(2 * x)`, whose digits do not cancel far below 0."""
+    return tf.sigmoid(value * (2.0 * _TANH_FACTOR + 2.0 * _TANH_FACTOR * _CUBE_FACTOR * square))
 
-    return value * cumulative(), gradient
+
+def _erf_form(value: tf.Tensor) -> tf.Tensor:
+    return value * _cumulative(value)
+
+
+def _erf_form_gradient(value: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    density = tf.exp(-0.5 * value * value) * (1.0 / math.sqrt(2.0 * math.pi))
+    return upstream * (_cumulative(value) + value * density)
+
+
+def _cumulative(value: tf.Tensor) -> tf.Tensor:
+    return 0.5 + 0.5 * tf.math.erf(value * math.sqrt(0.5))
+
+
+def _with_gradient(compute: Elementwise, gradient: Elementwise) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function of one tensor, for whose gradient that tensor alone is kept."""
+
+    @tf.custom_gradient
+    def activation(value: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        return compute(value), lambda upstream: gradient(value, upstream)
+
+    return activation
+
+
+gelu_tanh = _with_gradient(_tanh_form, _tanh_form_gradient)
+"""Google's approximation of GELU."""
+
+gelu_erf = _with_gradient(_erf_form, _erf_form_gradient)
+"""GELU in its exact form."""
+
+gelu_tanh_compiled = _with_gradient(in_blocks(_tanh_form), in_blocks(_tanh_form_gradient))
+gelu_erf_compiled = _with_gradient(in_blocks(_erf_form), in_blocks(_erf_form_gradient))

@@ -45,6 +45,7 @@ def model_of(config: BertConfig, options: TrainingOptions) -> PretrainingModel:
         gelu=options.gelu,
         precision=options.precision,
         recompute_grad=options.recompute_grad,
+        compile_gelu=not (options.jit_compile or tf.config.list_logical_devices("GPU")),
     )
 
 
