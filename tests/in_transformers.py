@@ -237,6 +237,40 @@ def loss_and_gradients(
     return loss.item(), gradients, {name: sorted(map(str, keys)) for name, keys in info.items()}
 
 
+def exact_pretraining_gradients(
+    settings: Mapping[str, Any],
+    state: Mapping[str, np.ndarray],
+    batch: Mapping[str, np.ndarray],
+    lm_denominator: float,
+) -> dict[str, np.ndarray]:
+    """Returns the gradients of a batch's losses, computed in float64, by the parameters' names.
+
+    Args:
+      settings: of `BertConfig`.
+      state: the weights by their names; tied ones once.
+      batch: features by Google's names.
+      lm_denominator: what the masked LM's losses are divided by; the others by their number.
+    """
+    torch, transformers = quiet_transformers()
+    model = transformers.BertForPreTraining(transformers.BertConfig(**settings)).double().eval()
+    exact = {name: torch.tensor(value).double() for name, value in state.items()}
+    if (found := model.load_state_dict(exact, strict=False)).unexpected_keys:
+        raise ValueError(f"transformers knows no {found.unexpected_keys}")
+    given = {name: torch.tensor(value) for name, value in batch.items()}
+    ids, mask, segments = (
+        given[name].long() for name in ("input_ids", "input_mask", "segment_ids")
+    )
+    hidden, pooled = model.bert(ids, attention_mask=mask, token_type_ids=segments)[:2]
+    places = given["masked_lm_positions"].long()[:, :, None].expand(-1, -1, hidden.shape[-1])
+    logits, pairs = model.cls(torch.gather(hidden, 1, places), pooled)
+    cross_entropy = torch.nn.functional.cross_entropy
+    losses = cross_entropy(logits.mT, given["masked_lm_ids"].long(), reduction="none")
+    labels = given["next_sentence_labels"].long().view(-1)
+    loss = (losses * given["masked_lm_weights"]).sum() / lm_denominator
+    (loss + cross_entropy(pairs, labels)).backward()
+    return {name: value.grad.numpy() for name, value in model.named_parameters()}
+
+
 def answers_are_finite(folder: Path, texts: Sequence[str], max_length: int) -> bool:
     """Tells whether a pretraining model's predictions for texts are all numbers."""
     torch, transformers = quiet_transformers()

@@ -60,6 +60,8 @@ def _estimated(config: BertConfig, options: TrainingOptions, data: PretrainingDa
     """Returns the time that the products of all steps take at what the device can do."""
     with Batches(data, batch_size=options.train_batch_size, seed=options.random_seed) as batches:
         masks = batches.take(_SAMPLED_STEPS)["input_mask"]
+    if not options.skip_padding:
+        masks = np.ones_like(masks)
     flops = float(training_flops(config, masks, options.max_predictions_per_seq).mean())
     peak = devices.peak_flops(options.precision)
     if peak is not None:

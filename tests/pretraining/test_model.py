@@ -16,6 +16,7 @@ from bert_clinical.nn.precision import LossScale
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.model import Batch, PretrainingModel
 from bert_clinical.pretraining.step import METRICS, TrainingStep
+from bert_clinical.weights.transformers_names import to_transformers_config, transformers_name
 from tests.pretraining.test_loop import (
     changed,
     config,
@@ -24,8 +25,11 @@ from tests.pretraining.test_loop import (
     train,
     weights,
 )
+from tests.theirs import needs_transformers, theirs
 
 FACTOR = 3
+"""Weights so many times as large as new ones, so that attention is not flat."""
+DENOMINATOR = 9.0
 ROOMY = PackedShape(1000, (128,) * 4)
 
 
@@ -55,19 +59,23 @@ BATCHES = {
 }
 
 
-def losses_and_gradients(
-    batch: Batch, packed: PackedShape | None, *, jit: bool = False
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    # Three times as large as new ones, so that attention is not flat.
-    values = {
-        name: value.value() * (1 if "LayerNorm" in name else FACTOR)
+def values_of(factor: int) -> dict[str, tf.Tensor]:
+    """Returns weights so many times as large as new ones."""
+    return {
+        name: value.value() * (1 if "LayerNorm" in name else factor)
         for name, value in create_variables(config(), random_seed=1).items()
     }
 
-    @tf.function(jit_compile=jit or None)
+
+def losses_and_gradients(
+    batch: Batch, packed: PackedShape | None, *, factor: int = FACTOR
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    values = values_of(factor)
+
+    @tf.function
     def compute(batch: Batch) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         return PretrainingModel(config()).gradients(
-            values, batch, lm_denominator=tf.constant(9.0), batch_size=tf.constant(8.0),
+            values, batch, lm_denominator=tf.constant(DENOMINATOR), batch_size=tf.constant(8.0),
             dropout_seed=None, loss_scale=tf.constant(1.0), packed=packed,
         )  # fmt: skip
 
@@ -108,6 +116,45 @@ def test_one_example_of_one_token(tmp_path: Path) -> None:
         # One key alone takes all attention: what scores it has doesn't matter.
         scale = np.abs(gradient).max() if "/query/" not in name and "/key/" not in name else 1.0
         assert np.abs(gradients[name] - gradient).max() <= 1e-6 * scale, name
+
+
+def exact_gradients(batch: Batch, factor: int) -> dict[str, np.ndarray]:
+    """Returns what `losses_and_gradients` approaches, from transformers in float64."""
+    values = {n: (transformers_name(n), v.numpy()) for n, v in values_of(factor).items()}
+    state = {new.name: v.T if new.transposed else v for new, v in values.values()}
+    settings = to_transformers_config(
+        config(), gelu="tanh", architecture="", dtype="float64", pad_token_id=0
+    )
+    found = theirs("exact_pretraining_gradients", settings, state, dict(batch), DENOMINATOR)
+    return {
+        name: found[new.name].T if new.transposed else found[new.name]
+        for name, (new, _) in values.items()
+    }
+
+
+@needs_transformers
+@pytest.mark.parametrize("kind", ["real", "all kinds of lengths"])
+def test_of_new_weights_both_are_float32s_rounding_away_from_the_truth(
+    kind: str, tmp_path: Path
+) -> None:
+    """Leaving padding out is as near to float64 as computing it, which is not 1e-6 near itself."""
+    batch = real_batch(tmp_path)
+    if BATCHES[kind] is not None:
+        batch = cut(batch, BATCHES[kind])
+    exact = exact_gradients(batch, factor=1)
+    padded, packed = (losses_and_gradients(batch, p, factor=1)[1] for p in (None, EXACT))
+    errors, ratios = [], []
+    for name, truth in exact.items():
+        if name.endswith("key/bias"):
+            # 0 in truth.
+            continue
+        scale = np.abs(truth).max()
+        assert np.abs(packed[name] - padded[name]).max() <= 2e-6 * scale, name
+        own, other = (np.linalg.norm(found[name] - truth) for found in (packed, padded))
+        errors.append(np.abs(padded[name] - truth).max() / scale)
+        ratios.append(own / other)
+    assert 1e-6 < max(errors) < 1e-4
+    assert 0.8 < np.exp(np.mean(np.log(ratios))) < 1.25
 
 
 def one_step(batch: Batch, shapes: Sequence[PackedShape], parts: int, *, jit: bool) -> np.ndarray:
