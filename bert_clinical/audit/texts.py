@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +10,8 @@ import numpy as np
 
 from bert_clinical.audit.masked_pieces import Questions
 from bert_clinical.wordpieces.inputs import TextEncoder
+from data_prep.common.documents import patients_file, read_documents
 from data_prep.common.errors import UserError
-from data_prep.common.hashed_text import HashedText
-from data_prep.common.own_files import PATIENTS_SUFFIX
 
 _MASKED_AT_A_TIME = 0.15
 
@@ -67,15 +66,8 @@ def read_notes(
       UserError: a file cannot be read, holds no text, or not as many documents as its file of
         patients has lines.
     """
-    patients: list[str] = []
-    known = True
-    counts = []
-    for path in files:
-        counts.append(sum(1 for _ in _documents(path)))
-        found = _patients(path, counts[-1])
-        known = known and found is not None
-        patients += found or []
-    total = sum(counts)
+    known = all(patients_file(path).exists() for path in files)
+    total = sum(1 for path in files for _ in read_documents(path))
     if not total:
         raise UserError(
             f"{', '.join(map(str, files))}: found no text; expected a sentence a line and a blank "
@@ -84,15 +76,15 @@ def read_notes(
     chosen = _chosen(total, most, seed)
     notes = []
     planted = 0
-    documents = (document for path in files for document in _documents(path))
-    for number, document in enumerate(documents):
+    documents = (document for path in files for document in read_documents(path))
+    for number, (lines, patient) in enumerate(documents):
         if number not in chosen:
             continue
-        kept = [line for line in document if line not in canaries]
-        planted += len(document) - len(kept)
+        kept = [line for line in lines if line not in canaries]
+        planted += len(lines) - len(kept)
         ids = [piece for line in kept for piece in encoder.encode(line)]
         if ids:
-            notes.append(Note(number, patients[number] if known else None, ids))
+            notes.append(Note(number, patient if known else None, ids))
     return Notes(notes, total, planted, known)
 
 
@@ -101,34 +93,6 @@ def _chosen(total: int, most: int, seed: int) -> Collection[int]:
         return range(total)
     drawn = np.random.default_rng(seed).choice(total, size=most, replace=False)
     return frozenset(map(int, drawn))
-
-
-def _documents(path: Path) -> Iterator[list[str]]:
-    document: list[str] = []
-    with HashedText(path) as file:
-        for line in file.lines():
-            if line:
-                document.append(line)
-            elif document:
-                yield document
-                document = []
-    if document:
-        yield document
-
-
-def _patients(path: Path, documents: int) -> list[str] | None:
-    """Returns whose each document of a text is, None where no file says it."""
-    beside = path.with_name(path.name + PATIENTS_SUFFIX)
-    if not beside.exists():
-        return None
-    with HashedText(beside) as file:
-        patients = list(file.lines())
-    if len(patients) != documents or not all(patients):
-        raise UserError(
-            f"{beside}: found {sum(map(bool, patients))} patients, but {path.name} has {documents} "
-            "documents; expected a line for each of them, or no such file"
-        )
-    return patients
 
 
 def questions_of(

@@ -25,6 +25,12 @@ from bert_clinical.nn.variables import (
 )
 from bert_clinical.weights.checkpoint import iterate_tensors, write_checkpoint
 from bert_clinical.weights.decoder import read_decoder
+from bert_clinical.weights.googles_format import (
+    CHECKPOINT_NAME,
+    CONFIG_FILE,
+    require_googles_rules,
+    require_tied,
+)
 from bert_clinical.weights.matching import (
     POOLER,
     Match,
@@ -34,7 +40,7 @@ from bert_clinical.weights.matching import (
 )
 from bert_clinical.weights.provenance import recorded_length
 from bert_clinical.weights.safetensors_files import DTYPES, write_weights
-from bert_clinical.weights.stored_tokenizer import StoredTokenizer, read_tokenizer
+from bert_clinical.weights.stored_tokenizer import read_tokenizer
 from bert_clinical.weights.transformers_folder import FolderWeights, open_weights
 from bert_clinical.weights.transformers_names import (
     from_transformers_config,
@@ -42,7 +48,7 @@ from bert_clinical.weights.transformers_names import (
     transformers_name,
 )
 from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE, write_tokenizer
-from bert_clinical.wordpieces.model_tokenizer import ModelTokenizer, TokenizerRules
+from bert_clinical.wordpieces.model_tokenizer import TokenizerRules
 from bert_clinical.wordpieces.vocabulary import PAD, case_mismatch
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
@@ -52,9 +58,6 @@ _log = logging.getLogger(__name__)
 
 TO_TRANSFORMERS = "convert_to_transformers"
 FROM_TRANSFORMERS = "convert_from_transformers"
-
-CHECKPOINT_NAME = "bert_model.ckpt"
-CONFIG_FILE = "bert_config.json"
 
 _ARCHITECTURES = {
     (): "BertForPreTraining",
@@ -248,15 +251,11 @@ def convert_from_transformers(
     config, gelu = from_transformers_config(settings, str(where))
     tokenizer = read_tokenizer(transformers_dir, config.vocab_size)
     tokens, do_lower_case = tokenizer.tokens, tokenizer.do_lower_case
-    _require_googles_rules(tokenizer, transformers_dir)
+    require_googles_rules(tokens, tokenizer.rules(do_lower_case is True), transformers_dir)
     source = open_weights(transformers_dir)
     wanted = bert_variable_shapes(config)
     variable_of = _match_weights(wanted, source, transformers_dir, init_missing_pooler)
-    if read_decoder(source, settings, transformers_dir) is not None:
-        raise UserError(
-            f"{transformers_dir}: the masked LM decoder has weights of its own; expected a decoder "
-            "tied to the embeddings, as Google's format has it"
-        )
+    require_tied(read_decoder(source, settings, transformers_dir) is None, transformers_dir)
     variables = {}
     for name, weight in source.read(list(variable_of)):
         if not np.isfinite(weight).all():
@@ -327,35 +326,6 @@ def _match_weights(
         action = "drawn anew" if group == POOLER else "left out; training starts it afresh"
         _log.info("%s: absent, %s.", group, action)
     return match.names
-
-
-def _require_googles_rules(tokenizer: StoredTokenizer, folder: Path) -> None:
-    """Raises `UserError` if a vocabulary and a casing cannot say what a tokenizer does.
-
-    Added tokens that `FullTokenizer` finds as words become entries like any other.
-    """
-    advice = "Google's format has a vocabulary and --do_lower_case only; use the folder as it is"
-    if tokenizer.strip_accents is not None:
-        raise UserError(
-            f"{folder}: its tokenizer has strip_accents {str(tokenizer.strip_accents).lower()}, "
-            f"unlike do_lower_case; {advice}"
-        )
-    if not tokenizer.tokenize_chinese_chars:
-        raise UserError(f"{folder}: its tokenizer has tokenize_chinese_chars false; {advice}")
-    if not tokenizer.added_tokens:
-        return
-    plain = ModelTokenizer(tokenizer.tokens, TokenizerRules(tokenizer.do_lower_case is True))
-    lost = [t for t in tokenizer.added_tokens if plain.tokenize(t.content) != [t.content]]
-    if lost:
-        raise UserError(
-            f"{folder}: {len(lost)} of {len(tokenizer.added_tokens)} added tokens are no words to "
-            "Google's tokenizer, which would take them apart (the first has id "
-            f"{tokenizer.tokens.index(lost[0].content):,}); {advice}"
-        )
-    _log.warning(
-        "%s: %d added tokens become entries of vocab.txt; they are found as words and beginnings "
-        "of words from here on, and not inside words", folder, len(tokenizer.added_tokens),
-    )  # fmt: skip
 
 
 def _new_pooler(config: BertConfig) -> dict[str, np.ndarray]:

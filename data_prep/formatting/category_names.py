@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from data_prep.formatting.patients import Patients
+from data_prep.common.patients import Patients
 
 OTHER_CATEGORIES = "other categories"
 """What the notes of all other values are counted and written under."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from data_prep import sectioning
-from data_prep.formatting.patients import UNKNOWN
+from data_prep.common.patients import UNKNOWN
 from data_prep.formatting.statistics import TextStatistics
 from data_prep.formatting.text_files import (
     HELD_OUT_SUFFIX,

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_prep.common import html_report as report
 from data_prep.common.paths import listed
-from data_prep.formatting.patients import MANY_PATIENTS
+from data_prep.common.patients import MANY_PATIENTS
 from data_prep.formatting.statistics import COUNTED, TextStatistics, bucket_start
 
 _SHOWN_HEADERS = 30

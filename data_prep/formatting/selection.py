@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from data_prep.common.errors import UserError
+from data_prep.common.patients import MANY_PATIENTS, Patients, patient_hash
 from data_prep.formatting.category_names import (
     OTHER_CATEGORIES,
     could_be_name,
@@ -17,7 +18,6 @@ from data_prep.formatting.category_names import (
     reads_like_name,
 )
 from data_prep.formatting.formatter import NoteToFormat
-from data_prep.formatting.patients import MANY_PATIENTS, Patients, patient_hash
 from data_prep.formatting.text_files import file_stem
 from data_prep.notes.rows import BadRow, Gap, Row, normal_number
 

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from data_prep.formatting.patients import UNKNOWN, Patients
+from data_prep.common.patients import UNKNOWN, Patients
 
 _HEADER = re.compile(r"\s*([A-Z][A-Za-z0-9 /&,'()\-]{1,58}?)\s*:")
 _MAX_HEADERS = 100_000

@@ -14,8 +14,8 @@ from data_prep.canaries.planting import count_documents
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 from data_prep.common.own_files import PATIENTS_SUFFIX
+from data_prep.common.patients import UNKNOWN, as_written
 from data_prep.formatting.canaries import Planting
-from data_prep.formatting.patients import UNKNOWN
 from data_prep.formatting.statistics import TextStatistics
 
 HELD_OUT_SUFFIX = ".held_out"
@@ -88,7 +88,7 @@ class TextFiles:
         if self._patients_files:
             # A note with a line of blanks, as the published rules write it, is read as two.
             parts = count_documents(document.text.encode().split(b"\n"))
-            self._pending[name + PATIENTS_SUFFIX] += [f"{document.patient:016x}\n"] * parts
+            self._pending[name + PATIENTS_SUFFIX] += [f"{as_written(document.patient)}\n"] * parts
             self._notes[name + PATIENTS_SUFFIX] += parts
         if self._pending_characters >= _BUFFERED_CHARACTERS:
             self._flush()

@@ -17,6 +17,7 @@ UNKNOWN = 0
 """The hash of a patient of whom a source says nothing."""
 
 _HASHES = 2**64
+_WRITTEN_UNKNOWN = "0" * 16
 
 
 def patient_hash(subject_id: str) -> int:
@@ -24,6 +25,16 @@ def patient_hash(subject_id: str) -> int:
     if not subject_id:
         return UNKNOWN
     return int.from_bytes(hashlib.blake2b(subject_id.encode(), digest_size=8).digest(), "little")
+
+
+def as_written(patient: int) -> str:
+    """Returns what a file beside a text says of a patient."""
+    return f"{patient:016x}"
+
+
+def read_hash(written: str) -> int:
+    """Returns a hash of what a file beside a text says, ours or another key of a patient's."""
+    return UNKNOWN if written == _WRITTEN_UNKNOWN else patient_hash(written)
 
 
 class Patients:
