@@ -16,6 +16,7 @@ _PROGRAMS = {
     "sample_notes": "data_prep",
     "plant_canaries": "data_prep",
     "create_vocab": "bert_clinical",
+    "extend_vocab": "bert_clinical",
     "create_pretraining_data": "bert_clinical",
     "run_pretraining": "bert_clinical",
     "run_classifier": "bert_clinical",

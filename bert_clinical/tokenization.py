@@ -236,14 +236,20 @@ class WordpieceTokenizer:
         """Returns the pieces of each white-space separated word of `text`."""
         pieces: list[str] = []
         for word in whitespace_tokenize(convert_to_unicode(text)):
-            pieces += self._pieces(word) or [self.unk_token]
+            pieces += self.split_word(word) or [self.unk_token]
         return pieces
 
-    def _pieces(self, word: str) -> list[str] | None:
+    def split_word(self, word: str, *, is_inside: bool = False) -> list[str] | None:
+        """Returns the pieces of a word, None if it cannot be split.
+
+        Args:
+          word: without white space.
+          is_inside: whether it is the rest of a word, of which something stands before it.
+        """
         if len(word) > self.max_input_chars_per_word:
             return None
         pieces: list[str] = []
-        start, mark = 0, ""
+        start, mark = 0, "##" if is_inside else ""
         while start < len(word):
             for end in range(len(word), start, -1):
                 piece = mark + word[start:end]

@@ -22,7 +22,7 @@ LONGER = {
 }
 """Functions that may be longer, and how long."""
 
-BERT_WINGS = {"instances", "pretraining", "tasks", "inference", "conversion", "audit"}
+BERT_WINGS = {"instances", "pretraining", "tasks", "inference", "conversion", "audit", "extension"}
 MAY_IMPORT = {
     # One wing for each program or family of programs; none imports another.
     "bert_clinical.instances": {"wordpieces", "tfrecords", "tokenization"},
@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "bert_clinical.inference": {"weights", "wordpieces", "nn", "modeling", "tokenization"},
     "bert_clinical.conversion": {"weights", "wordpieces", "nn", "modeling", "tokenization"},
     "bert_clinical.audit": {"weights", "wordpieces", "nn", "modeling", "tokenization"},
+    "bert_clinical.extension": {"weights", "wordpieces", "nn", "tokenization"},
     # What they share.
     "bert_clinical.weights": {"wordpieces", "nn", "modeling", "tokenization"},
     "bert_clinical.wordpieces": {"tokenization"},

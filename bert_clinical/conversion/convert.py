@@ -25,6 +25,7 @@ from bert_clinical.nn.variables import (
 )
 from bert_clinical.weights.checkpoint import iterate_tensors, write_checkpoint
 from bert_clinical.weights.decoder import read_decoder
+from bert_clinical.weights.drawing import truncated_normal
 from bert_clinical.weights.googles_format import (
     CHECKPOINT_NAME,
     CONFIG_FILE,
@@ -330,11 +331,9 @@ def _match_weights(
 
 def _new_pooler(config: BertConfig) -> dict[str, np.ndarray]:
     """Returns a pooler as a new model has it: a normal distribution cut at two deviations."""
+    shape = (config.hidden_size, config.hidden_size)
     rng = np.random.default_rng(0)
-    kernel = rng.standard_normal((config.hidden_size, config.hidden_size))
-    while (outside := np.abs(kernel) > 2).any():
-        kernel[outside] = rng.standard_normal(int(outside.sum()))
     return {
-        f"{POOLER}/dense/kernel": (kernel * config.initializer_range).astype(np.float32),
+        f"{POOLER}/dense/kernel": truncated_normal(rng, shape, config.initializer_range),
         f"{POOLER}/dense/bias": np.zeros(config.hidden_size, np.float32),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_clinical.tokenization import BasicTokenizer, FullTokenizer
@@ -28,7 +28,7 @@ class LineEncoder:
         self, tokenizer: FullTokenizer, *, typecode: str = "I", max_cached: int = 250_000
     ) -> None:
         words = _WordCache(tokenizer, typecode, max_cached)
-        self._lookup = _PartCache(tokenizer.basic_tokenizer, words, max_cached).__getitem__
+        self._lookup = PartCache(tokenizer.basic_tokenizer, words, max_cached).__getitem__
         self._with_added_tokens: ModelTokenizer | None = None
         if isinstance(tokenizer, ModelTokenizer) and tokenizer.has_added_tokens:
             self._with_added_tokens = tokenizer
@@ -69,13 +69,19 @@ class _BoundedCache(dict[str, bytes]):
         return value
 
 
-class _PartCache(_BoundedCache):
-    """What stands between two spaces → the ids of its WordPieces."""
+class PartCache(_BoundedCache):
+    """What stands between two spaces → what is known of its words, one after the other.
+
+    Args:
+      basic: finds the words.
+      words: a word → what is known of it, as bytes.
+      max_cached: how many parts are kept.
+    """
 
     # In printable ASCII, whatever is no letter or digit is punctuation.
     _ascii_words = re.compile(r"[0-9A-Za-z]+|[^0-9A-Za-z]").findall
 
-    def __init__(self, basic: BasicTokenizer, words: _WordCache, max_cached: int) -> None:
+    def __init__(self, basic: BasicTokenizer, words: Mapping[str, bytes], max_cached: int) -> None:
         super().__init__(max_cached)
         self._basic = basic
         self._words = words

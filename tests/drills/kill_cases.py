@@ -231,6 +231,13 @@ def _runs(inputs: Path, run: Run) -> None:
         (folder / "eval_results.json").write_text(json.dumps(results))
 
 
+def _extend(inputs: Path, out: Path, **more: Any) -> Flags:
+    return {
+        **from_checkpoint(), "input_file": inputs / "part-*.txt", "min_documents": 2,
+        "output_dir": out / "extended", **more,
+    }  # fmt: skip
+
+
 _STAND_IN = """#!/usr/bin/env bash
 for argument; do
   case $argument in
@@ -323,6 +330,14 @@ CASES = [
             "do_lower_case": False,
         },
         prepare=_texts,
+    ),
+    Case(
+        "extend_vocab",
+        "bert_clinical.extend_vocab",
+        functools.partial(_extend, num_new_entries=20),
+        prepare=_texts,
+        earlier=functools.partial(_extend, num_new_entries=10),
+        tensorflow=True,
     ),
     _CREATE("create_pretraining_data file", flags=_several_outputs, earlier=_several_outputs),
     _CREATE(

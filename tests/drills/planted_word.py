@@ -55,6 +55,7 @@ TO, FROM = "bert_clinical.convert_to_transformers", "bert_clinical.convert_from_
 EXPORT, EXTRACT = "bert_clinical.export_saved_model", "bert_clinical.extract_features"
 FILL, CLASSIFY = "bert_clinical.fill_mask", "bert_clinical.run_classifier"
 NER, COMPARE = "bert_clinical.run_ner", "bert_clinical.compare_runs"
+EXTEND = "bert_clinical.extend_vocab"
 CANARIES, AUDIT = "data_prep.plant_canaries", "bert_clinical.audit_memorization"
 
 SHORT = {"max_seq_length": 32, "max_predictions_per_seq": 5}
@@ -97,6 +98,11 @@ class World:
         self.notes = write_notes(folder / "notes.csv", notes())
         self.text = folder / "notes.txt"
         self.text.write_text(f"{PLANTED} was seen today .\nHe went home with {PLANTED} .\n\n" * 40)
+        # A word of the trade in enough documents for an entry, and the planted one in too few.
+        self.common = folder / "common.txt"
+        self.common.write_text(
+            f"Warfarin was given to {PLANTED} .\n\n" * 49 + "Warfarin was given .\n\n" * 9
+        )
         self.vocab = golden("vocab_cased.txt")
         self.config = golden("model/bert_config.json")
         self.records = folder / "examples.tfrecord"
@@ -187,6 +193,8 @@ def well(world: World) -> list[Case]:
         case("notes", FORMAT, input_file=world.notes, output_dir=OUT, category="all", **RULES),
         case("vocabulary", VOCAB, input_file=world.text, output_file=OUT / "vocab.txt",
              vocab_size=150, do_lower_case=False),
+        case("entries", EXTEND, **world.checkpoint, vocab_file=world.vocab, do_lower_case=False,
+             input_file=world.common, output_dir=OUT),
         case("canaries", CANARIES, input_file=world.text, output_file=OUT / "text.txt",
              canaries_file=OUT / "canaries.jsonl", repetitions="0,4"),
         case("examples", CREATE, **world.create(output_dir=OUT)),
@@ -224,6 +232,11 @@ def wrong_files(world: World) -> Iterator[Case]:
         ),
         VOCAB: (
             {"input_file": world.text, "output_file": OUT / "v.txt"}, ("input_file", "output_file")
+        ),
+        EXTEND: (
+            {**world.checkpoint, "vocab_file": world.vocab, "do_lower_case": False,
+             "input_file": world.common, "output_dir": OUT / "o"},
+            ("input_file", "init_checkpoint", "bert_config_file", "vocab_file", "output_dir"),
         ),
         CANARIES: (
             {"input_file": world.text, "output_file": OUT / "o", "canaries_file": OUT / "c"},

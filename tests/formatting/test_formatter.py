@@ -7,8 +7,8 @@ import random
 
 import pytest
 
+from data_prep.common import patients
 from data_prep.formatting import formatter as pretraining_text
-from data_prep.formatting import patients
 from data_prep.formatting import statistics as text_statistics
 from data_prep.formatting.formatter import NoteFormatter, NoteToFormat
 from data_prep.formatting.statistics import TextStatistics

@@ -229,6 +229,9 @@ class TestInstallScispacyModel:
         ("convert_to_transformers.sh", {"INIT_CHECKPOINT": "m"}, "OUTPUT_DIR"),
         ("convert_from_transformers.sh", {}, "TRANSFORMERS_DIR"),
         ("convert_from_transformers.sh", {"TRANSFORMERS_DIR": "t"}, "OUTPUT_DIR"),
+        ("extend_vocab.sh", {}, "INIT_CHECKPOINT"),
+        ("extend_vocab.sh", {"INIT_CHECKPOINT": "m"}, "INPUT_FILE"),
+        ("extend_vocab.sh", {"INIT_CHECKPOINT": "m", "INPUT_FILE": "t"}, "OUTPUT_DIR"),
     ],
 )
 def test_a_missing_variable_is_named(tmp_path, script, variables, missing):

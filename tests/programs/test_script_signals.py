@@ -40,6 +40,7 @@ VARIABLES: dict[str, dict[str, str]] = {
     },
     "evaluate.sh": {"INPUT_FILE": "t", "OUTPUT_DIR": "o", "BERT_CONFIG_FILE": "c"},
     "export_saved_model.sh": {"MODEL_DIR": "m", "OUTPUT_DIR": "o"},
+    "extend_vocab.sh": {"INIT_CHECKPOINT": "m", "INPUT_FILE": "t", "OUTPUT_DIR": "o"},
     "extract_features.sh": {"MODEL_DIR": "m", "INPUT_FILE": "n", "OUTPUT_FILE": "o"},
     "format_notes.sh": {"NOTES": "n"},
     "install_scispacy_model.sh": {"SCISPACY_MODEL_URL": "https://localhost/m.tar.gz"},
