@@ -131,26 +131,27 @@ def _add_numbers(page: html_report.Report, extension: Extension) -> None:
 
 
 def _add_entries(page: html_report.Report, extension: Extension) -> None:
-    asked, carriers = extension.settings.min_documents, extension.carriers()
+    asked = extension.settings.min_documents
     title = "The entries that save most"
-    if asked < MANY_PATIENTS:
-        page.add_section(
-            title,
-            text=f"Not shown: --min_documents is {asked}, and what fewer than {MANY_PATIENTS} "
-            "patients share may be somebody's name. They stand in new_entries.csv.",
+    if not extension.by_patient or asked < MANY_PATIENTS:
+        why = (
+            f"--min_documents is {asked}, and what fewer than {MANY_PATIENTS} patients share may "
+            "be somebody's name"
+            if extension.by_patient
+            else "nothing says whose the documents are, and what stands in many may still be the "
+            "name of one patient"
         )
+        page.add_section(title, text=f"Not shown: {why}. Look through new_entries.csv.")
         return
-    shown = extension.entries[:_SHOWN_ENTRIES]
-    rows = [[entry.text, " ".join(entry.spelt_by), entry.saved] for entry in shown]
-    text = f"Each is, or is a part of, a word that stands with at least {asked} {carriers}. "
-    if not extension.by_patient:
-        text += (
-            "Nothing says whose the documents are: of a patient with as many documents the name "
-            "may be among the entries; look through new_entries.csv. "
-        )
-    text += "Words that many have may still name somebody who works there."
+    rows = [
+        [entry.text, " ".join(entry.spelt_by), entry.saved]
+        for entry in extension.entries[:_SHOWN_ENTRIES]
+    ]
     page.add_section(
-        title, html_report.table(["entry", "spelt before by", "WordPieces saved"], rows), text=text
+        title,
+        html_report.table(["entry", "spelt before by", "WordPieces saved"], rows),
+        text=f"Each is, or is a part of, a word that stands with at least {asked} patients. Such a "
+        "word may still name somebody who works there.",
     )
 
 

@@ -124,17 +124,6 @@ def _count(
         )
     if not counts.words:
         raise UserError("--input_file: found no words; expected text, a sentence a line")
-    if not counts.by_patient:
-        _log.warning(
-            "Documents are counted, not patients, whose they are being unknown: the name of a "
-            "patient with %d documents or more may become an entry; format_notes --patients_files "
-            "writes what is missing beside each text", settings.min_documents,
-        )  # fmt: skip
-    if settings.min_documents < MANY_PATIENTS:
-        _log.warning(
-            "--min_documents is %d; what so few share may be a name; expected at least %d for "
-            "notes of patients", settings.min_documents, MANY_PATIENTS,
-        )  # fmt: skip
     return counts
 
 
@@ -194,6 +183,17 @@ def _write(folder: Path, model: PretrainedModel, extension: Extension) -> None:
 
 
 def _tell(extension: Extension) -> None:
+    if not extension.by_patient:
+        _log.warning(
+            "Documents are counted, not patients, whose they are being unknown: the name of a "
+            "patient with %d documents or more may become an entry; format_notes --patients_files "
+            "writes what is missing beside each text", extension.settings.min_documents,
+        )  # fmt: skip
+    if extension.settings.min_documents < MANY_PATIENTS:
+        _log.warning(
+            "--min_documents is %d; what so few share may be a name; expected at least %d for "
+            "notes of patients", extension.settings.min_documents, MANY_PATIENTS,
+        )  # fmt: skip
     before, after = extension.change()
     asked, found = extension.settings.num_new_entries, len(extension.entries)
     _log.info(
