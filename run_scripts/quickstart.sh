@@ -41,7 +41,7 @@ step() { printf '\n== %s\n' "$1"; }
 
 mkdir -p "$OUTPUT_DIR"
 touch "$MARKER"
-rm -rf "$OUTPUT_DIR"/{text,tfrecords,model,audit,transformers}
+rm -rf "$OUTPUT_DIR"/{text,tfrecords,model,audit,transformers,canaries.json}
 
 step "1/8 Made-up notes in the columns of NOTEEVENTS"
 run_stage "$PYTHON" -m data_prep.sample_notes --output_file="$OUTPUT_DIR/NOTEEVENTS.csv" \

@@ -193,6 +193,24 @@ def write_canaries(path: str | os.PathLike[str], canaries: Canaries) -> None:
         stream.write("\n")
 
 
+def require_no_others(path: Path, canaries: Canaries) -> None:
+    """Checks that a file may be written: no other canaries are lost with it.
+
+    Raises:
+      UserError: it holds others.
+    """
+    try:
+        name = read_canaries(path).name if path.is_file() else canaries.name
+    except UserError:
+        # It holds none, or none that an audit could read.
+        return
+    if name != canaries.name:
+        raise UserError(
+            f"{path} holds other canaries, without which their text cannot be audited; move it "
+            "away, or choose another name"
+        )
+
+
 def read_canaries(path: Path) -> Canaries:
     """Returns the canaries that `write_canaries` wrote.
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from data_prep.canaries import record
-from data_prep.canaries.canary import PROGRAM, CanarySettings, draw_canaries, write_canaries
+from data_prep.canaries.canary import (
+    PROGRAM,
+    CanarySettings,
+    draw_canaries,
+    require_no_others,
+    write_canaries,
+)
 from data_prep.canaries.planting import count_documents, plan, planted, sentences_of
 from data_prep.common import atomic_files, contents
 from data_prep.common.atomic_files import PartialFile
 from data_prep.common.errors import UserError
-from data_prep.common.own_files import MANIFEST_NAME
+from data_prep.common.own_files import MANIFEST_NAME, PATIENTS_SUFFIX
 from data_prep.common.paths import prepare_file
 from data_prep.common.progress import Progress
 
@@ -39,6 +46,8 @@ def plant_canaries(
     """
     _require_distinct(input_file, output_file, canaries_file)
     canaries = draw_canaries(settings)
+    require_no_others(canaries_file, canaries)
+    _require_none_planted(input_file)
     contents.require_text(str(input_file), contents.look_at(str(input_file)))
     with _lines(input_file) as lines:
         documents = count_documents(lines)
@@ -66,12 +75,36 @@ def plant_canaries(
         atomic_files.write_json(
             output_file.parent / MANIFEST_NAME, record.with_canaries(manifest, summaries)
         )
+        _keep_patients(input_file, output_file)
         output.commit()
     _log.info(
-        "%s: %d sentences planted in a text of %d documents; %s alone knows them: keep it as you "
+        "%s: %d sentence(s) planted in a text of %d documents; %s alone knows them: keep it as you "
         "keep the notes, and give it to audit_memorization",
         output_file, sentences, documents, canaries_file,
     )  # fmt: skip
+
+
+def _require_none_planted(input_file: Path) -> None:
+    if record.of_text(str(input_file)) is not None:
+        raise UserError(
+            f"--input_file: {input_file} holds canaries already, by the manifest beside it; give "
+            "the text before they were planted, and all that is to be planted at once"
+        )
+
+
+def _keep_patients(input_file: Path, output_file: Path) -> None:
+    """Has the file beside the text that says whose each document is stand beside the new one.
+
+    No document changes its place.
+    """
+    source, target = (
+        path.with_name(path.name + PATIENTS_SUFFIX) for path in (input_file, output_file)
+    )
+    if not source.is_file():
+        target.unlink(missing_ok=True)
+        return
+    with source.open("rb") as patients, atomic_files.atomic_write(target) as copy:
+        shutil.copyfileobj(patients, copy)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.canaries import record
-from data_prep.canaries.canary import Canaries, CanarySettings, draw_canaries, write_canaries
+from data_prep.canaries.canary import (
+    Canaries,
+    CanarySettings,
+    draw_canaries,
+    require_no_others,
+    write_canaries,
+)
 from data_prep.canaries.planting import (
     count_documents,
     plan,
@@ -34,9 +40,14 @@ class Planting:
         self._sentences: dict[str, int] = {}
 
     def require_enough(self, notes: int) -> None:
-        """Raises `UserError` if there cannot be documents enough, before the work begins."""
+        """Checks before the work begins that the canaries can be planted and written.
+
+        Raises:
+          UserError: there cannot be documents enough, or the file holds other canaries.
+        """
         if self._canaries is not None:
             require_enough(self._canaries.canaries, notes)
+            self._require_no_others()
 
     def plant(
         self, paths: Mapping[str, str], new_path: Callable[[str], str]
@@ -50,7 +61,12 @@ class Planting:
         return found
 
     def restore_file(self) -> None:
-        """Writes the file again if it is lost: the canaries follow from the flags."""
+        """Writes the file again if it is lost: the canaries follow from the flags.
+
+        Raises:
+          UserError: it holds other canaries.
+        """
+        self._require_no_others()
         if self._file is not None and not self._file.exists():
             self._write_file()
 
@@ -61,6 +77,10 @@ class Planting:
             for name, sentences in self._sentences.items()
             if self._canaries is not None and sentences
         }
+
+    def _require_no_others(self) -> None:
+        if self._canaries is not None and self._file is not None:
+            require_no_others(self._file, self._canaries)
 
     def _write_file(self) -> None:
         if self._canaries is not None and self._file is not None:

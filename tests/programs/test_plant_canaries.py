@@ -96,6 +96,40 @@ def test_a_gzip_text_is_read(tmp_path: Path, capsys) -> None:
     assert [path.name for path in found] == ["planted.txt"]
 
 
+def test_other_canaries_are_not_written_over(tmp_path: Path, capsys) -> None:
+    source = text_file(tmp_path / "in")
+    assert_success(plant(capsys, source, tmp_path))
+    made = (tmp_path / "canaries.json").read_bytes()
+    others = {"random_seed": 7, "output_file": tmp_path / "other.txt"}
+    result = plant(capsys, source, tmp_path, **others)
+    assert_one_line_error(result, 1, "canaries.json holds other canaries", "choose another name")
+    assert (tmp_path / "canaries.json").read_bytes() == made
+    assert not (tmp_path / "other.txt").exists()
+    # The same ones can be written again, and what is damaged is of no use to anybody.
+    assert_success(plant(capsys, source, tmp_path))
+    (tmp_path / "canaries.json").write_bytes(made[:-9])
+    assert_success(plant(capsys, source, tmp_path, **others))
+
+
+def test_a_text_with_canaries_gets_no_others(tmp_path: Path, capsys) -> None:
+    source = text_file(tmp_path / "in")
+    assert_success(plant(capsys, source, tmp_path / "a"))
+    result = plant(capsys, tmp_path / "a" / "planted.txt", tmp_path / "b", random_seed=7)
+    assert_one_line_error(result, 1, "--input_file", "planted.txt holds canaries already")
+    assert not list((tmp_path / "b").glob("*"))
+
+
+def test_whose_the_documents_are_stays_known(tmp_path: Path, capsys) -> None:
+    source = text_file(tmp_path / "in")
+    beside, copy = tmp_path / "in" / "text.txt.patients", tmp_path / "planted.txt.patients"
+    beside.write_text("".join(f"p{n // 2}\n" for n in range(20)))
+    assert_success(plant(capsys, source, tmp_path))
+    assert copy.read_bytes() == beside.read_bytes()
+    beside.unlink()
+    assert_success(plant(capsys, source, tmp_path))
+    assert not copy.exists()
+
+
 def test_mistakes_are_one_line(tmp_path: Path, capsys) -> None:
     source = text_file(tmp_path / "in")
     empty = tmp_path / "empty.txt"
