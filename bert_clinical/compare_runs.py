@@ -48,9 +48,10 @@ def define_flags(values: ProgramFlags) -> None:
 
 def main(values: ProgramFlags) -> None:
     """Reads the runs, then shows and writes the table."""
-    output = None
-    if values.output_file:
-        output = prepare_file(values.output_file, "output_file")
+    output, page = (
+        prepare_file(values[name].value, name) if values[name].value else None
+        for name in ("output_file", "markdown_file")
+    )
     runs = tables.read_runs(Path(values.runs_dir), values.metric, by_task=values.by_task)
     table = tables.beside_each_other(runs) if values.by_task else tables.compare(runs)
     markdown = "\n".join(tables.to_markdown(table))
@@ -61,8 +62,8 @@ def main(values: ProgramFlags) -> None:
     if output is not None:
         with atomic_write(output, "w") as stream:
             table.to_csv(stream, index=False)
-    if values.markdown_file:
-        with atomic_write(Path(values.markdown_file), "w") as stream:
+    if page is not None:
+        with atomic_write(page, "w") as stream:
             stream.write(f"{markdown}\n")
 
 

@@ -2,7 +2,7 @@
 # The whole recipe as a chain of jobs, each of which waits for those before it: notes → text →
 # examples → pretraining → evaluation and transformers folder.
 #   NOTES='/data/notes/*.csv.gz' BIOBERT_DIR=biobert OUTPUT_DIR=/data/clinical_bert run_scripts/slurm/recipe.sh
-# Takes the variables of run_scripts/run_clinical_bert.sh; further flags go to run_pretraining. NODES=2
+# Takes the variables of run_scripts/run_clinical_bert.sh but AUDIT; further flags go to run_pretraining. NODES=2
 # and more train on several nodes. What a stage needs stands in its own script; to change one, name the
 # stage before it, such as PRETRAINING_TIME=48:00:00. Given again, the chain makes what is missing.
 set -euo pipefail
@@ -13,6 +13,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/preamble.sh" "$@"
 require_variable NOTES "files or globs, comma-separated, that all nodes reach"
 require_variable BIOBERT_DIR "a folder with BioBERT's checkpoint, bert_config.json and vocab.txt"
 require_variable OUTPUT_DIR "a folder that all nodes reach"
+[[ ${AUDIT:-0} == 0 ]] || fail "AUDIT is $AUDIT, but the chain plants and audits nothing; \
+give run_scripts/run_clinical_bert.sh in a single job, or take the programs of docs/audit.md" 2
 [[ -f $BIOBERT_DIR/vocab.txt ]] || fail "$BIOBERT_DIR/vocab.txt: no such file; expected an unpacked BioBERT release"
 [[ -z "${SLURM_JOB_ID:-}" ]] || fail "it runs in a job; give it on a login node"
 # shellcheck disable=SC2153  # NOTES is not NODES

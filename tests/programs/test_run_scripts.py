@@ -297,6 +297,7 @@ def test_the_recipe_from_notes_to_transformers(tmp_path):
     audit = json.loads((out / "audit" / "audit.json").read_text())
     assert set(audit["exposure"]) == set(audit["reference_exposure"]) == {"0", "2"}
     assert audit["membership"]["with_reference"] and audit["inputs"]["canaries_in_record"]
+    assert audit["membership"]["by_patient"]["members"] > 0
     assert "| Canaries | 2 planted sentences of 1 canaries |" in card
     assert "| Canaries planted 2 × | exposure " in card
 

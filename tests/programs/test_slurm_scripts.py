@@ -238,6 +238,12 @@ def test_the_chain_waits_for_each_stage(site: Site) -> None:
         ("transformers.sh", {"INPUT_FILE": "x"}, 2, "MODEL_DIR is not set"),
         ("recipe.sh", {"NOTES": "c.csv"}, 2, "BIOBERT_DIR is not set"),
         ("recipe.sh", {"NOTES": "c.csv", "BIOBERT_DIR": "b", "OUTPUT_DIR": "o"}, 1, "b/vocab.txt"),
+        (
+            "recipe.sh",
+            {"NOTES": "c.csv", "BIOBERT_DIR": "b", "OUTPUT_DIR": "o", "AUDIT": "20"},
+            2,
+            "AUDIT is 20, but the chain plants and audits nothing",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_is_queued(
