@@ -24,6 +24,7 @@ from bert_clinical.instances.writer import signature
 from bert_clinical.wordpieces.vocabulary import require_usable_vocab
 from data_prep.beam import flags as beam_flags
 from data_prep.beam import launch as beam_launch
+from data_prep.beam.progress import Phase
 from data_prep.beam.staging import Staging
 from data_prep.common import files as beam_files
 from data_prep.common import lease
@@ -188,9 +189,7 @@ def _run(
             shared=shared,
             check=check,
             staging=staging.run,
-            unit="shards",
-            rate_unit="shards",
-            total=len(shards),
+            phase=lambda: Phase("shards", "shards", len(shards)),
         )
         result = json.loads(beam_files.read(beam_files.join(staging.run, RESULT)))
     outcomes = {RemoteShard(*shard): Outcome(*outcome) for shard, outcome in result}

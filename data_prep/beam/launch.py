@@ -14,11 +14,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from data_prep.beam.progress import Watch
+from data_prep.beam.progress import Phase, Watch
 from data_prep.common.errors import UsageError, UserError
 
 _log = logging.getLogger(__name__)
@@ -46,9 +46,7 @@ class Launcher:
         self,
         module: str,
         *,
-        unit: str,
-        rate_unit: str,
-        total: int | None = None,
+        phase: Callable[[], Phase],
         staging: str,
         **arguments: Any,
     ) -> Counters:
@@ -57,9 +55,7 @@ class Launcher:
         Args:
           module: its function `build` adds the steps to an `apache_beam.Pipeline`. Imported only in
             the other process.
-          unit: what the steps count as done, by `beam_progress.add`.
-          rate_unit: the counter whose rate is shown.
-          total: how many of `unit` there are to do, if that is known.
+          phase: says which of the counters of `beam_progress.add` are to be shown.
           staging: folder of the run, given to `build` too.
           arguments: the other ones of `build`.
 
@@ -71,7 +67,7 @@ class Launcher:
         """
         try:
             self._pipe.send((module, {**arguments, "staging": staging}))
-            with Watch(staging, unit=unit, total=total, rate_unit=rate_unit) as watch:
+            with Watch(staging, phase) as watch:
                 return self._wait(watch)
         except (EOFError, ConnectionError):
             with contextlib.suppress(subprocess.TimeoutExpired):

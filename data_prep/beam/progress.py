@@ -16,7 +16,9 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
@@ -76,30 +78,39 @@ def _counters(staging: str) -> _Counters:
     return _Counters(staging)
 
 
+class Phase(NamedTuple):
+    """What the workers of a pipeline are at.
+
+    Attributes:
+      unit: the counter of what is done, such as notes.
+      rate_unit: the counter whose rate is shown.
+      total: how many of `unit` there are; None if unknown.
+    """
+
+    unit: str
+    rate_unit: str
+    total: int | None
+
+
 class Watch:
     """Looks at the workers' counters and says how far they are; a context manager.
 
     Args:
       staging: folder of the run.
-      unit: the counter of what is done, such as notes.
-      total: how many there are; None if unknown.
-      rate_unit: the counter whose rate is shown.
+      phase: says what they are at, whenever they are looked at.
       seconds_between_lines: how often a line is written where there is no terminal.
     """
 
     def __init__(
         self,
         staging: str,
+        phase: Callable[[], Phase],
         *,
-        unit: str,
-        total: int | None,
-        rate_unit: str,
         seconds_between_lines: float = 30.0,
     ) -> None:
         self._staging = staging
-        self._unit = unit
-        self._total = total
-        self._rate_unit = rate_unit
+        self._phase_now = phase
+        self._phase: Phase | None = None
         self._seconds_between_lines = seconds_between_lines
         self._start = self._last_look = time.monotonic()
         self._progress: Progress | None = None
@@ -136,20 +147,30 @@ class Watch:
         return counts
 
     def _show(self, counts: Counter[str]) -> None:
-        if self._progress is None:
-            self._progress = Progress(
-                "workers",
-                self._unit,
-                total=self._total,
-                rate_unit=self._rate_unit,
-                seconds_between_lines=self._seconds_between_lines,
-            )
-        if self._total is not None:
-            counts[self._unit] = min(counts[self._unit], self._total)
+        progress, (unit, rate_unit, total) = self._of_phase(self._phase_now())
+        if total is not None:
+            counts[unit] = min(counts[unit], total)
         # A worker that died took its latest counters with it.
         more = {name: max(counts[name] - self._shown[name], 0) for name in counts}
         self._shown |= counts
-        self._progress.advance(more.get(self._unit, 0), rate=more.get(self._rate_unit, 0))
+        progress.advance(more.get(unit, 0), rate=more.get(rate_unit, 0))
+
+    def _of_phase(self, phase: Phase) -> tuple[Progress, Phase]:
+        if self._progress is None or phase != self._phase:
+            self._end_phase()
+            self._phase = phase
+            self._progress = Progress(
+                "workers",
+                phase.unit,
+                total=phase.total,
+                rate_unit=phase.rate_unit,
+                seconds_between_lines=self._seconds_between_lines,
+            )
+        return self._progress, phase
+
+    def _end_phase(self) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(None, None, None)
 
     def __enter__(self) -> Watch:
         # What an earlier pipeline of the run left says nothing of this one's workers.
@@ -158,5 +179,4 @@ class Watch:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._progress is not None:
-            self._progress.__exit__(None, None, None)
+        self._end_phase()

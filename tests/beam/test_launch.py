@@ -23,6 +23,8 @@ from data_prep.beam import progress as beam_progress
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
 
+OF_SEVEN = beam_progress.Phase("notes", "words", 7)
+
 # Stands for an address where nobody listens.
 NOBODY = "NOBODY"
 
@@ -148,7 +150,7 @@ def said(monkeypatch, caplog) -> pytest.LogCaptureFixture:
 def test_while_no_worker_begins_the_program_says_where_to_look(
     tmp_path: Path, monkeypatch, said
 ) -> None:
-    with beam_progress.Watch(str(tmp_path), unit="notes", total=7, rate_unit="words") as watch:
+    with beam_progress.Watch(str(tmp_path), lambda: OF_SEVEN) as watch:
         watch.look("there")
         assert said.messages == []
         monkeypatch.setattr(beam_progress, "_SECONDS_WITHOUT_WORKER", -1.0)
@@ -162,17 +164,22 @@ def test_while_no_worker_begins_the_program_says_where_to_look(
 def test_progress_is_the_sum_of_the_workers_counters(tmp_path: Path, said) -> None:
     # A process has one set of counters; each of these is another process's.
     beam_progress._Counters(str(tmp_path)).add({"notes": 5})
+    phases = [beam_progress.Phase("rows", "rows", None), OF_SEVEN, OF_SEVEN]
     with beam_progress.Watch(
-        str(tmp_path), unit="notes", total=7, rate_unit="words", seconds_between_lines=0.0
+        str(tmp_path), iter(phases).__next__, seconds_between_lines=0.0
     ) as watch:
         first, second = (beam_progress._Counters(str(tmp_path)) for _ in range(2))
+        first.add({"rows": 4})
+        second.add({"rows": 5})
+        watch.look("there")
         first.add({"notes": 1, "words": 100})
         second.add({"notes": 2, "words": 200})
         watch.look("there")
         second.add({"notes": 100})
         watch.look("there")
-    assert "3 of 7 notes" in said.messages[0]
-    assert "7 of 7 notes" in said.messages[1]
+    assert ": 9 rows" in said.messages[0]
+    assert "3 of 7 notes" in said.messages[1]
+    assert "7 of 7 notes" in said.messages[2]
 
 
 def test_a_worker_without_the_folder_of_the_run_says_so(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ A note is named by its piece and by its place among the notes of the piece that 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import numpy as np
 
 from data_prep.beam import steps as beam_steps
 from data_prep.beam.steps import text_free
-from data_prep.formatting.beam.results import StagedPiece
+from data_prep.formatting.beam.results import Plan, StagedPiece
 from data_prep.formatting.duplicates import (
     PERMUTATIONS,
     NearDuplicates,
@@ -42,8 +42,11 @@ _ITEM = np.dtype([("low", np.uint64), ("high", np.uint64)])
 _FOUND, _SIGNATURES = b"F", b"S"
 
 
-def partitions_for(notes: int, settings: FormatSettings) -> int:
-    """Returns in how many places keys meet: enough for each to hold its share in memory."""
+def _partitions_for(notes: int, settings: FormatSettings) -> int:
+    """Returns in how many places keys meet: enough for each to hold its share in memory.
+
+    It changes nothing in what is found.
+    """
     keys = notes
     if settings.deduplicate == "near":
         keys *= Signatures(settings.near_duplicate_threshold).num_bands
@@ -55,21 +58,17 @@ class FindDuplicates(beam.PTransform):
 
     Args:
       settings: the flags.
-      categories: the chosen ones.
-      partitions: in how many places keys meet; changes nothing in the result.
+      staging: folder of the run, where its plan lies when the first piece comes.
     """
 
-    def __init__(
-        self, settings: FormatSettings, categories: Sequence[str], partitions: int
-    ) -> None:
+    def __init__(self, settings: FormatSettings, staging: str) -> None:
         super().__init__()
         self._settings = settings
-        self._categories = categories
-        self._partitions = partitions
+        self._staging = staging
 
     def expand(self, pieces: beam.PCollection) -> beam.PCollection:
         """Builds the steps."""
-        arguments = (self._settings, self._categories, self._partitions)
+        arguments = (self._settings, self._staging)
         if self._settings.deduplicate == "exact":
             return (
                 pieces
@@ -96,16 +95,13 @@ class FindDuplicates(beam.PTransform):
 
 
 class _OfPiece(beam.DoFn):
-    def __init__(
-        self, settings: FormatSettings, categories: Sequence[str], partitions: int
-    ) -> None:
+    def __init__(self, settings: FormatSettings, staging: str) -> None:
         self._settings = settings
-        self._categories = categories
-        self._partitions = partitions
+        self._staging = staging
 
     def texts(self, staged: StagedPiece) -> Iterator[str]:
         """Yields the texts of the notes that could be formatted."""
-        selection = self._settings.make_selection(self._categories, None)
+        selection = self._settings.make_selection(Plan.read(self._staging).categories, None)
         for note in selection.notes(staged.rows(self._settings.columns)):
             yield note.text
 
@@ -113,7 +109,8 @@ class _OfPiece(beam.DoFn):
         self, staged: StagedPiece, hashes: np.ndarray, items: np.ndarray, notes: np.ndarray
     ) -> Iterator[tuple[bytes, bytes]]:
         """Yields the items (fixed-size bytes) for each partition, with the notes they are of."""
-        partition_of = hashes % np.uint64(self._partitions)
+        partitions = _partitions_for(Plan.read(self._staging).notes, self._settings)
+        partition_of = hashes % np.uint64(partitions)
         for partition in np.unique(partition_of):
             mine = partition_of == partition
             head = PIECE.pack(staged.file, staged.number) + struct.pack(">I", int(mine.sum()))

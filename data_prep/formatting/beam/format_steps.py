@@ -1,4 +1,4 @@
-"""The second pass over the input as a pipeline: pieces of it to text files.
+"""Both passes over the input as a pipeline; the second, pieces of it to text files, is here.
 
 The worker that gets all notes of a file writes it under a temporary name; the program that
 started the pipeline moves it to its final name. A step that a runner repeats leaves at most a
@@ -14,7 +14,7 @@ import struct
 import threading
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -26,8 +26,10 @@ from data_prep.beam.steps import text_free
 from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
 from data_prep.formatting import work_folder as work_shards
-from data_prep.formatting.beam.duplicates import PIECE, FindDuplicates, partitions_for
-from data_prep.formatting.beam.results import COUNTS, FILES, PROBLEMS, TEXT, StagedPiece
+from data_prep.formatting.beam import survey
+from data_prep.formatting.beam.decision import Request
+from data_prep.formatting.beam.duplicates import PIECE, FindDuplicates
+from data_prep.formatting.beam.results import COUNTS, FILES, PROBLEMS, TEXT, Plan, StagedPiece
 from data_prep.formatting.formatter import NoteFormatter, NoteToFormat
 from data_prep.formatting.selection import NoteSelection
 from data_prep.formatting.settings import FormatSettings
@@ -41,37 +43,22 @@ _PIECE, _DUPLICATES = b"P", b"D"
 _PLACES_OF_COUNTS = 64
 
 
-def build(
-    pipeline: beam.Pipeline,
-    *,
-    pieces: Sequence[str],
-    settings: FormatSettings,
-    categories: Sequence[str],
-    versions: Mapping[str, str],
-    notes: int,
-    staging: str,
-) -> None:
-    """Adds the steps of the second pass; the result is the file `TEXT` in `staging`.
+def build(pipeline: beam.Pipeline, *, files: Sequence[str], request: Request, staging: str) -> None:
+    """Adds the steps; the results are the files `SURVEY` and, if there is work, `TEXT`.
 
     Args:
       pipeline: what they are added to.
-      pieces: files that say where the input files can be cut.
-      settings: the flags.
-      categories: the chosen ones.
-      versions: what each worker is to have.
-      notes: how many there are to format.
-      staging: folder of the run.
+      files: the input.
+      request: what is asked for; with a folder that workers reach.
+      staging: folder of the run, which gets the results.
     """
-    cut = (
-        pipeline
-        | "Cut files" >> beam.Create([path.encode() for path in pieces])
-        | "Pieces" >> beam.ParDo(_Pieces(staging)).with_output_types(bytes)
-    )
+    settings = request.settings
+    pieces = survey.add(pipeline, files=files, request=request, staging=staging)
     formatted = (
-        _with_duplicates(cut, settings, categories, notes)
+        _with_duplicates(pieces, settings, staging)
         | "Share pieces" >> beam.Reshuffle()
         | "Format"
-        >> beam.ParDo(_FormatPiece(settings, categories, versions, staging)).with_outputs(
+        >> beam.ParDo(_FormatPiece(settings, staging)).with_outputs(
             COUNTS, PROBLEMS, main="documents"
         )
     )
@@ -91,26 +78,8 @@ def build(
     )
 
 
-class _Pieces(beam.DoFn):
-    """The name of a list of pieces → the pieces."""
-
-    def __init__(self, staging: str) -> None:
-        self._staging = staging
-
-    @text_free
-    def setup(self) -> None:
-        beam_progress.begin(self._staging)
-
-    @text_free
-    def process(self, element: bytes) -> Iterator[bytes]:
-        yield from beam_files.read(element.decode()).splitlines()
-
-
 def _with_duplicates(
-    pieces: beam.PCollection,
-    settings: FormatSettings,
-    categories: Sequence[str],
-    notes: int,
+    pieces: beam.PCollection, settings: FormatSettings, staging: str
 ) -> beam.PCollection:
     """Returns (piece, places of its duplicates)."""
     if settings.deduplicate == "none":
@@ -118,7 +87,7 @@ def _with_duplicates(
     duplicates = (
         pieces
         | "Share rows" >> beam.Reshuffle()
-        | "Duplicates" >> FindDuplicates(settings, categories, partitions_for(notes, settings))
+        | "Duplicates" >> FindDuplicates(settings, staging)
         | "As duplicates" >> beam.Map(_as_duplicates)
     )
     keyed = pieces | "As pieces" >> beam.Map(_as_piece)
@@ -156,21 +125,14 @@ def _joined(element: tuple[bytes, Iterable[bytes]]) -> tuple[bytes, bytes]:
 class _FormatPiece(beam.DoFn):
     """A piece → for each text file (its name, place of the notes in the input and their text)."""
 
-    def __init__(
-        self,
-        settings: FormatSettings,
-        categories: Sequence[str],
-        versions: Mapping[str, str],
-        staging: str,
-    ) -> None:
+    def __init__(self, settings: FormatSettings, staging: str) -> None:
         self._settings = settings
-        self._categories = categories
-        self._versions = dict(versions)
         self._staging = staging
 
     def start_bundle(self) -> None:
         self._statistics = TextStatistics()
-        self._selection = self._settings.make_selection(self._categories, None)
+        # A bundle may begin before the categories are known.
+        self._selection: NoteSelection | None = None
 
     @text_free
     def process(
@@ -178,19 +140,20 @@ class _FormatPiece(beam.DoFn):
     ) -> Iterator[tuple[bytes, bytes] | beam.pvalue.TaggedOutput]:
         staged = StagedPiece.from_bytes(element[0])
         try:
+            plan = Plan.read(self._staging)
             formatter = _formatter(self._settings)
-            self._require_versions(formatter)
-            yield from self._format(staged, _places(element[1]), formatter)
+            self._require_versions(formatter, plan)
+            yield from self._format(staged, _places(element[1]), formatter, plan)
         except UserError as error:
             problem = [PROBLEMS, [staged.file, staged.number, str(error)]]
             yield beam.pvalue.TaggedOutput(PROBLEMS, json.dumps(problem).encode())
 
     def _format(
-        self, staged: StagedPiece, duplicates: set[int], formatter: _SharedFormatter
+        self, staged: StagedPiece, duplicates: set[int], formatter: _SharedFormatter, plan: Plan
     ) -> Iterator[tuple[bytes, bytes]]:
         places = iter(range(1 << 62))
         selection = self._settings.make_selection(
-            self._categories, (lambda _: next(places) in duplicates) if duplicates else None
+            plan.categories, (lambda _: next(places) in duplicates) if duplicates else None
         )
         rows = staged.rows(self._settings.columns)
         statistics = TextStatistics()
@@ -203,22 +166,26 @@ class _FormatPiece(beam.DoFn):
             for name, (notes, text) in content.items():
                 yield name.encode(), place + struct.pack(">I", notes) + text
         self._statistics.add(statistics)
+        if self._selection is None:
+            self._selection = self._settings.make_selection(plan.categories, None)
         self._selection.add_counts(selection.counts())
         _show(statistics, selection)
 
     @text_free
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        if self._selection is None:
+            return
         counts = _packed_counts(self._statistics, self._selection)
         key = struct.pack(">I", zlib.crc32(counts) % _PLACES_OF_COUNTS)
         value = GlobalWindows.windowed_value((key, counts))
         yield beam.pvalue.TaggedOutput(COUNTS, value)
 
-    def _require_versions(self, formatter: _SharedFormatter) -> None:
+    def _require_versions(self, formatter: _SharedFormatter, plan: Plan) -> None:
         found = self._settings.versions(formatter.description)
-        if found != self._versions:
+        if found != plan.versions:
             differing = [
                 f"{name} {found.get(name)} in place of {wanted}"
-                for name, wanted in self._versions.items()
+                for name, wanted in plan.versions.items()
                 if found.get(name) != wanted
             ]
             raise UserError(

@@ -1,6 +1,6 @@
-"""What the pipelines of format_notes leave behind for each other and for the program.
+"""What the pipeline of format_notes leaves behind, for its own later steps and for the program.
 
-Imports nothing of Beam, so that the program that starts the pipelines needs nothing of it.
+Imports nothing of Beam, so that the program that starts the pipeline needs nothing of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from data_prep.notes.rows import BadRow, ColumnNames, Piece, Row
 from data_prep.notes.sources import open_file
 
 SURVEY, TEXT = "survey.json", "text.json"
-"""Names of the results of the two passes."""
+"""Names of the results of the two passes over the input."""
+
+_PLAN = "plan.json"
 
 FILES, SPLITTER = "files", "splitter"
 COUNTS, PROBLEMS = "counts", "problems"
@@ -121,6 +123,35 @@ class Written(NamedTuple):
     files: list[WrittenFile]
     statistics: TextStatistics
     left_out: list[Mapping[str, Any]]
+
+
+class Plan(NamedTuple):
+    """What steps of the second pass need to know of the first, which is not over when they begin.
+
+    Attributes:
+      categories: the chosen ones.
+      versions: what each worker is to have.
+      notes: how many there are to format.
+    """
+
+    categories: list[str]
+    versions: dict[str, str]
+    notes: int
+
+    def write(self, staging: str) -> None:
+        """Lays the plan down for the workers of a run."""
+        beam_files.write(beam_files.join(staging, _PLAN), json.dumps(self).encode())
+
+    @classmethod
+    @functools.lru_cache(maxsize=1)
+    def read(cls, staging: str) -> Plan:
+        """Returns the plan of a run; it is there when the first piece of the input comes."""
+        return cls(*json.loads(beam_files.read(beam_files.join(staging, _PLAN))))
+
+
+def has_survey(staging: str) -> bool:
+    """Returns whether workers have surveyed the input."""
+    return beam_files.size(beam_files.join(staging, SURVEY)) is not None
 
 
 def read_survey(staging: str) -> tuple[list[SurveyedFile], dict[str, str]]:

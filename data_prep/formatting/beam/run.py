@@ -1,19 +1,21 @@
-"""format_notes as two pipelines of Apache Beam: the output of one machine, made by many."""
+"""format_notes as a pipeline of Apache Beam: the output of one machine, made by many."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep.beam import flags as beam_flags
 from data_prep.beam import launch as beam_launch
+from data_prep.beam.progress import Phase
 from data_prep.beam.staging import Staging
 from data_prep.common import files as beam_files
 from data_prep.common import lease
@@ -21,11 +23,12 @@ from data_prep.common.errors import UserError
 from data_prep.common.input_files import find_files
 from data_prep.common.json_files import parse_json_object, require_shape
 from data_prep.common.own_files import MANIFEST_NAME, REPORT_NAME
-from data_prep.common.same_run import SHAPE, require_same_settings
+from data_prep.common.same_run import SHAPE
 from data_prep.formatting import manifest
 from data_prep.formatting import work_folder as work_shards
 from data_prep.formatting.beam import results as beam_results
-from data_prep.formatting.beam.results import SurveyedFile, Written
+from data_prep.formatting.beam.decision import Decision, Request
+from data_prep.formatting.beam.results import Written
 from data_prep.formatting.canaries import Planting
 from data_prep.formatting.selection import NoteSelection, describe_categories
 from data_prep.formatting.settings import FormatSettings
@@ -80,39 +83,35 @@ def format_notes(
         _Staging(beam_files.absolute(output_dir)) as staging,
         beam_launch.Launcher(runner, options) as launcher,
     ):
-        _log.info("%d file(s) to survey on %s", len(files), runner)
-        surveyed, splitter = _survey(launcher, files, settings, staging.run)
-        versions = settings.versions(splitter)
-        described = settings.described([file.described for file in surveyed], versions)
-        folder = beam_files.Folder(output_dir)
-        earlier = manifest.find_earlier(folder, described)
-        if earlier is manifest.Earlier.COMPLETE:
+        _log.info("%d file(s) to format on %s", len(files), runner)
+        request = Request(settings, output_dir, staging.path, staging.begun)
+        pending = _Pending(request, staging.run)
+        launcher.run(
+            "data_prep.formatting.beam.format_steps",
+            files=[beam_files.absolute(file) for file in files],
+            request=request._replace(output_dir=beam_files.absolute(output_dir)),
+            staging=staging.run,
+            phase=pending.phase,
+        )
+        decision = pending.decision
+        if decision is None:
             staging.finish()
             planting.restore_file()
             _log.info("%s is complete already, made with these flags; nothing to do", output_dir)
             return
-        survey = beam_results.survey_of(surveyed, skip_bad_rows=settings.skip_bad_rows)
-        categories = survey.choose(settings.category)
-        staging.require_settings(described)
-        if earlier is manifest.Earlier.NONE and not staging.is_assembling:
-            settings.require_free_names(
-                output_dir, categories, lambda name: folder.size(name) is not None
-            )
-        total = sum(map(survey.usable_of, categories))
-        planting.require_enough(total)
-        _log.info("%d notes of %s to format", total, describe_categories(settings.category))
-        written = _format(launcher, surveyed, settings, categories, versions, total, staging.run)
+        written = beam_results.read_text(staging.run)
+        _require_agreement(written, decision.notes)
         written = _with_canaries(written, planting, staging.run)
         require_held()
-        staging.begin_to_assemble(described)
+        staging.begin_to_assemble(decision.described)
         outputs = _move(written, staging, output_dir, settings.num_shards)
-        selection = _left_out(written, settings, categories)
+        selection = _left_out(written, settings, decision.categories)
         with tempfile.TemporaryDirectory() as here:
             manifest.write(
                 Path(here),
-                settings=described,
+                settings=decision.described,
                 selection=selection,
-                rows={name: survey.rows_of(name) for name in categories},
+                rows={name: decision.survey.rows_of(name) for name in decision.categories},
                 statistics=written.statistics,
                 files=outputs,
                 canaries=planting.told(),
@@ -123,74 +122,51 @@ def format_notes(
     manifest.log_summary(output_dir, selection, written.statistics, outputs)
 
 
-def _survey(
-    launcher: beam_launch.Launcher, files: Sequence[str], settings: FormatSettings, staging: str
-) -> tuple[list[SurveyedFile], dict[str, str]]:
-    """Returns what is in each file, and the versions of the sentence splitter."""
-    launcher.run(
-        "data_prep.formatting.beam.survey",
-        files=[beam_files.absolute(file) for file in files],
-        settings=settings,
-        staging=staging,
-        unit="rows",
-        rate_unit="rows",
-    )
-    return beam_results.read_survey(staging)
+class _Pending:
+    """What a run is to do, to be had when workers have surveyed the input.
 
+    Args:
+      request: what is asked for.
+      staging: folder of the run, which gets the survey.
+    """
 
-def _format(
-    launcher: beam_launch.Launcher,
-    surveyed: Sequence[SurveyedFile],
-    settings: FormatSettings,
-    categories: Sequence[str],
-    versions: Mapping[str, str],
-    total: int,
-    staging: str,
-) -> Written:
-    """Returns the text files of `total` notes, complete under temporary names."""
-    launcher.run(
-        "data_prep.formatting.beam.format_steps",
-        pieces=[file.pieces for file in surveyed],
-        settings=settings,
-        categories=categories,
-        versions=versions,
-        notes=total,
-        staging=staging,
-        unit="notes",
-        rate_unit="words",
-        total=total,
-    )
-    written = beam_results.read_text(staging)
-    _require_agreement(written, total)
-    return written
+    def __init__(self, request: Request, staging: str) -> None:
+        self._request = request
+        self._staging = staging
+
+    @functools.cached_property
+    def decision(self) -> Decision | None:
+        """What is to be done, None if the output is complete already.
+
+        Raises:
+          UserError: as `Request.decide`.
+        """
+        decision = self._request.decide(*beam_results.read_survey(self._staging))
+        if decision is not None:
+            named = describe_categories(self._request.settings.category)
+            _log.info("%d notes of %s to format", decision.notes, named)
+        return decision
+
+    def phase(self) -> Phase:
+        """Returns what the workers are at."""
+        if not beam_results.has_survey(self._staging):
+            return Phase("rows", "rows", None)
+        return Phase("notes", "words", None if self.decision is None else self.decision.notes)
 
 
 class _Staging(Staging):
     """The folder for what is not complete, in which a note lies once files of the output appear.
 
     Attributes:
-      is_assembling: an earlier run had begun to move files to their names.
+      begun: what the manifest of an earlier run was to begin with that had begun to move files to
+        their names, None if there was none.
     """
 
     def __init__(self, output_dir: str) -> None:
         super().__init__(beam_files.join(output_dir, work_shards.STAGING_NAME))
         self._marker = beam_files.join(self.path, _ASSEMBLING)
-        self.is_assembling = self.stays = beam_files.size(self._marker) is not None
-        self._earlier = self._read_marker() if self.is_assembling else None
-
-    def require_settings(self, described: dict[str, Any]) -> None:
-        """Refuses to go on with what a run with other settings began.
-
-        Raises:
-          UserError: such a run was moving its files.
-        """
-        if self._earlier is not None:
-            require_same_settings(
-                self._earlier,
-                described,
-                f"{self.path} holds the unfinished work of a run with other settings",
-                f"give the same flags to go on, remove {self.path}, or choose another --output_dir",
-            )
+        self.stays = beam_files.size(self._marker) is not None
+        self.begun = self._read_marker() if self.stays else None
 
     def begin_to_assemble(self, described: dict[str, Any]) -> None:
         """Notes that files of the output begin to appear."""

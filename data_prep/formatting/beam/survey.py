@@ -1,4 +1,4 @@
-"""The first pass over the input as a pipeline: what is in each file, and where it can be cut.
+"""The first pass over the input, as steps: what is in each file, and where it can be cut.
 
 CSV with quoted newlines cannot be entered at any place. But it is read once in any case, for its
 hash and its categories; then is known where its rows begin, so that the second pass, which takes
@@ -23,7 +23,15 @@ from data_prep.common import files as beam_files
 from data_prep.common.errors import UserError
 from data_prep.common.hashed_stream import HashedStream
 from data_prep.formatting import work_folder as work_shards
-from data_prep.formatting.beam.results import FILES, SPLITTER, SURVEY, StagedPiece
+from data_prep.formatting.beam.decision import Request
+from data_prep.formatting.beam.results import (
+    FILES,
+    SPLITTER,
+    SURVEY,
+    Plan,
+    StagedPiece,
+    read_survey,
+)
 from data_prep.formatting.selection import Survey
 from data_prep.formatting.settings import FormatSettings
 from data_prep.notes.csv_source import CsvSource
@@ -31,26 +39,36 @@ from data_prep.notes.rows import Gap, Row
 from data_prep.notes.sources import open_file
 
 
-def build(
-    pipeline: beam.Pipeline, *, files: Sequence[str], settings: FormatSettings, staging: str
-) -> None:
-    """Adds the steps of the first pass; the result is the file `SURVEY` in `staging`."""
+def add(
+    pipeline: beam.Pipeline, *, files: Sequence[str], request: Request, staging: str
+) -> beam.PCollection:
+    """Adds the steps of the first pass, which lays down `SURVEY` and the `Plan` in `staging`.
+
+    Args:
+      pipeline: what they are added to.
+      files: the input.
+      request: what decides whether there is work to do; with a folder that workers reach.
+      staging: folder of the run.
+
+    Returns:
+      The pieces of the input, each a `StagedPiece` as bytes; none if there is no work to do.
+    """
     surveyed = (
         pipeline
         | "Files" >> beam.Create([json.dumps(item).encode() for item in enumerate(files)])
         | "Share files" >> beam.Reshuffle()
-        | "Survey" >> beam.ParDo(_SurveyFile(settings, staging)).with_output_types(bytes)
+        | "Survey" >> beam.ParDo(_SurveyFile(request.settings, staging)).with_output_types(bytes)
     )
     splitter = (
         pipeline
         | "Splitter" >> beam.Create([b""])
-        | "Try it" >> beam.ParDo(_DescribeSplitter(settings)).with_output_types(bytes)
+        | "Try it" >> beam.ParDo(_DescribeSplitter(request.settings)).with_output_types(bytes)
     )
-    _ = (
+    return (
         (surveyed, splitter)
-        | beam.Flatten()
-        | beam_steps.ToOneKey()
-        | "Write" >> beam.ParDo(beam_steps.WriteJson(beam_files.join(staging, SURVEY), _combined))
+        | "Whatever is found" >> beam.Flatten()
+        | "All that is found" >> beam_steps.ToOneKey()
+        | "Decide" >> beam.ParDo(_Decide(request, staging)).with_output_types(bytes)
     )
 
 
@@ -142,12 +160,31 @@ class _DescribeSplitter(beam.DoFn):
         yield json.dumps([SPLITTER, found]).encode()
 
 
-def _combined(elements: Iterable[bytes]) -> dict[str, list[Any]]:
-    result: dict[str, list[Any]] = {FILES: [], SPLITTER: []}
-    for element in elements:
-        kind, value = json.loads(element)
-        result[kind].append(value)
-    return result
+class _Decide(beam.DoFn):
+    """All that was found → the pieces of the input, if there is work to do."""
+
+    def __init__(self, request: Request, staging: str) -> None:
+        self._request = request
+        self._staging = staging
+
+    @text_free
+    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[bytes]:
+        found: dict[str, list[Any]] = {FILES: [], SPLITTER: []}
+        for part in element[1]:
+            kind, value = json.loads(part)
+            found[kind].append(value)
+        beam_files.write(beam_files.join(self._staging, SURVEY), json.dumps(found).encode())
+        try:
+            files, splitter = read_survey(self._staging)
+            decision = self._request.decide(files, splitter)
+        except UserError:
+            # The program reads the same survey, meets the same and tells it.
+            return
+        if decision is None:
+            return
+        Plan(decision.categories, decision.versions, decision.notes).write(self._staging)
+        for file in files:
+            yield from beam_files.read(file.pieces).splitlines()
 
 
 class _HashingOpener:
