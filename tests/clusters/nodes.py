@@ -54,6 +54,15 @@ class Node(NamedTuple):
         """Returns what runs on the node."""
         return [int(pid) for pid in _ip("netns", "pids", self.name).split()]
 
+    def cpu_seconds(self) -> float:
+        """Returns what its processes have used, with those of their children that have ended."""
+        ticks = 0
+        for pid in self.processes():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                stat = Path(f"/proc/{pid}/stat").read_text()
+                ticks += sum(map(int, stat.rpartition(")")[2].split()[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def kill(self) -> None:
         """Ends everything on the node at once, as a power cut does, and waits for it."""
         limit = time.monotonic() + _SECONDS_TO_DIE
