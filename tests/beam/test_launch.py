@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import multiprocessing
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, PortableOption
 from data_prep.beam import failures as beam_failures
 from data_prep.beam import flags as beam_flags
 from data_prep.beam import flink as beam_flink
+from data_prep.beam import launcher as beam_launcher
 from data_prep.beam import options as beam_options
 from data_prep.beam import progress as beam_progress
 from data_prep.common import files as beam_files
@@ -94,6 +99,10 @@ def test_what_fails_before_a_job_is_taken_is_told(
         ("java.net.ConnectException: finishConnect(..) failed: Connection refused",
          ["refused a connection", "bert-clinical-worker-pool"]),
         ("JobSubmissionException: Failed to submit JobGraph.", ["could not hand the job"]),
+        ("java.util.concurrent.TimeoutException: No client connected within timeout",
+         ["no worker connected", "bert-clinical-worker-pool", "--environment_config"]),
+        ("java.lang.IllegalStateException: SDK Harness 1-1 is gone",
+         ["a worker ended while it worked", "restart-strategy"]),
     ],
 )  # fmt: skip
 def test_known_kinds_are_told_by_name_and_number(message: str, fragments: list[str]) -> None:
@@ -110,6 +119,29 @@ def test_anything_else_is_withheld_with_a_place_to_look() -> None:
     assert "the job server at host:8099" in place
     assert "Flink's task managers" in beam_failures.where_engine_logs("FlinkRunner", None)
     assert beam_failures.withheld("It failed", place).endswith(f"look {place}")
+
+
+def test_a_job_that_was_taken_is_named_and_no_word_of_it_is_told(monkeypatch) -> None:
+    # There is no parent here, for want of which a launcher would end its process.
+    monkeypatch.setattr(beam_launcher._Launcher, "_listen", lambda self: None)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    launcher = beam_launcher._Launcher(multiprocessing.Pipe()[0])
+    launcher._runner, launcher._submits, launcher._is_taken = "FlinkRunner", True, True
+    launcher._job = "job-1234_5678"
+    launcher._where_to_look = beam_failures.where_engine_logs("FlinkRunner", None)
+    cause = ValueError(f"the note of {PLANTED} was strange")
+    error = RuntimeError(f"Pipeline failed: {PLANTED}")
+    error.__cause__ = cause
+    told = launcher.told(error)
+    assert told.startswith("FlinkRunner failed at the job job-1234_5678 with RuntimeError")
+    assert "withheld" in told
+    assert "Flink's task managers" in told
+    assert PLANTED not in told
+    error.__cause__ = OSError(f"{PLANTED}: No space left on device")
+    told = launcher.told(error)
+    assert "a disk of the cluster is full" in told
+    assert "job-1234_5678" in told
+    assert PLANTED not in told
 
 
 def test_pools_are_told_the_versions_and_keep_their_own_parameters() -> None:
@@ -180,6 +212,22 @@ def test_progress_is_the_sum_of_the_workers_counters(tmp_path: Path, said) -> No
     assert ": 9 rows" in said.messages[0]
     assert "3 of 7 notes" in said.messages[1]
     assert "7 of 7 notes" in said.messages[2]
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch, said) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with beam_progress.Watch(str(tmp_path), lambda: OF_SEVEN) as watch:
+        beam_progress._Counters(str(tmp_path)).add({"notes": 3, "words": 100})
+        watch.look("there")
+    assert "workers:" in terminal.getvalue()
+    assert "3/7" in terminal.getvalue()
+    assert "words/s" in terminal.getvalue()
+    assert said.messages == []
 
 
 def test_a_worker_without_the_folder_of_the_run_says_so(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.format_notes_program import PLANTED
 from tests.running import ROOT, assert_one_line_error, run_here, run_program
 
 beam = pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
@@ -38,10 +40,13 @@ SECONDS = 120
 class Provision(beam_provision_api_pb2_grpc.ProvisionServiceServicer):
     """What a task manager tells its workers about their pipeline."""
 
+    def __init__(self, **options: list[str]) -> None:
+        self.options = {f"beam:option:{name}:v1": value for name, value in options.items()}
+
     def GetProvisionInfo(self, request, context):  # noqa: N802
         assert dict(context.invocation_metadata())["worker_id"]
         info = beam_provision_api_pb2.ProvisionInfo()
-        info.pipeline_options.update({"beam:option:job_name:v1": "a job"})
+        info.pipeline_options.update(self.options)
         return beam_provision_api_pb2.GetProvisionInfoResponse(info=info)
 
 
@@ -54,18 +59,28 @@ class Control(beam_fn_api_pb2_grpc.BeamFnControlServicer):
             pass
 
 
-@pytest.fixture
-def engine() -> Iterator[str]:
-    """The address of a task manager."""
+@contextlib.contextmanager
+def task_manager(**options: list[str]) -> Iterator[str]:
+    """Runs one; yields its address."""
     from concurrent.futures import ThreadPoolExecutor
 
     server = grpc.server(ThreadPoolExecutor(8))
-    beam_provision_api_pb2_grpc.add_ProvisionServiceServicer_to_server(Provision(), server)
+    provision = Provision(**options)
+    beam_provision_api_pb2_grpc.add_ProvisionServiceServicer_to_server(provision, server)
     beam_fn_api_pb2_grpc.add_BeamFnControlServicer_to_server(Control(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(None).wait()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.fixture
+def engine() -> Iterator[str]:
+    """The address of a task manager."""
+    with task_manager() as address:
+        yield address
 
 
 class Pool:
@@ -173,6 +188,38 @@ def test_workers_end_with_the_pool(engine: str, number: signal.Signals) -> None:
             # Readable when the process has ended.
             assert select.select([descriptor], [], [], SECONDS)[0]
             os.close(descriptor)
+
+
+# A plugin is imported by every worker.
+TALKS = """
+import os, pathlib, sys
+
+print("{planted}", flush=True)
+print("{planted}", file=sys.stderr, flush=True)
+for descriptor in (1, 2):
+    os.write(descriptor, b"{planted}")
+pathlib.Path({marker!r}).touch()
+"""
+
+
+def test_what_workers_print_is_not_logged(tmp_path: Path) -> None:
+    marker = tmp_path / "has printed"
+    (tmp_path / "talks.py").write_text(TALKS.format(planted=PLANTED, marker=str(marker)))
+    with (
+        task_manager(beam_plugins=["talks"]) as engine,
+        pool(PYTHONPATH=f"{tmp_path}:{ROOT}") as made,
+        made.asked() as asked,
+    ):
+        assert asked.StartWorker(start("1-1", engine)).error == ""
+        made.said("worker 1-1 started")
+        limit = time.monotonic() + SECONDS
+        while not marker.exists():
+            assert time.monotonic() < limit, "the worker has not printed"
+            time.sleep(0.05)
+        made.process.terminate()
+        said, _ = made.process.communicate(timeout=SECONDS)
+    assert "ended by SIGTERM" in said
+    assert PLANTED not in said
 
 
 def test_a_worker_that_is_killed_is_said(engine: str) -> None:

@@ -129,6 +129,7 @@ def test_an_option_that_nobody_knows(tmp_path: Path, cluster: Cluster, few_notes
         FORMAT_NOTES, output_dir=tmp_path / "out", **format_flags(few_notes),
         **cluster.flags_with("--paralellism=4"),
     )  # fmt: skip
+    print(result.stderr)
     assert_one_line_error(result, 2, "--paralellism", "did you mean --parallelism?")
 
 
@@ -138,7 +139,7 @@ def test_too_few_slots(tmp_path: Path, cluster: Cluster, few_notes: str) -> None
     flags = {**format_flags(few_notes), **cluster.flags_with("--parallelism=64")}
     with at_work(FORMAT_NOTES, output_dir=out, **flags) as program:
         assert program.stdout is not None
-        assert any("No worker has begun after 60 s" in line for line in program.stdout)
+        print(next(line for line in program.stdout if "No worker has begun after 60 s" in line))
         program.send_signal(signal.SIGTERM)
         program.communicate(timeout=SECONDS)
     assert cluster.running_jobs() == []
@@ -157,28 +158,13 @@ class TestWithoutRestarts:
         with engines.flink(nodes, folder, restarts=False) as made:
             yield made
 
-    def test_a_lost_worker_fails_the_job(
-        self, tmp_path: Path, cluster: Cluster, many_notes: str
-    ) -> None:
-        out = tmp_path / "out"
-        flags = format_flags(many_notes, deduplicate="none")
-        with at_work(FORMAT_NOTES, output_dir=out, **flags, **cluster.flags) as program:
-            wait_for("notes are formatted", lambda: formatted_notes(out), program)
-            kill_worker(cluster.workers)
-            said, error = program.communicate(timeout=SECONDS)
-        assert program.returncode == 1, said
-        assert len(error.splitlines()) == 1
-        assert "a worker ended while it worked" in error
-        assert "restart-strategy" in error
-        assert_says_nothing_of_notes(said, error)
-        assert not list(out.iterdir())
-
     def test_no_pool(self, tmp_path: Path, cluster: Cluster, few_notes: str) -> None:
         flags = {
             **format_flags(few_notes),
             **cluster.flags_with("--environment_config=localhost:50007"),
         }
         result = run_program(FORMAT_NOTES, output_dir=tmp_path / "out", timeout=SECONDS, **flags)
+        print(result.stderr)
         assert_one_line_error(result, 1, "refused a connection", "bert-clinical-worker-pool")
 
     def test_no_docker(self, tmp_path: Path, cluster: Cluster, few_notes: str) -> None:
@@ -187,7 +173,33 @@ class TestWithoutRestarts:
             **cluster.flags_with("--environment_type=DOCKER --environment_config=no-such-image"),
         }
         result = run_program(FORMAT_NOTES, output_dir=tmp_path / "out", timeout=SECONDS, **flags)
+        print(result.stderr)
         assert_one_line_error(result, 1, "Docker")
+
+    @pytest.mark.parametrize(
+        ("lost", "told"),
+        [("worker", "a worker ended while it worked"), ("node", "lost a task manager")],
+    )
+    def test_what_is_lost_fails_the_job(
+        self, tmp_path: Path, cluster: Cluster, many_notes: str, lost: str, told: str
+    ) -> None:
+        out = tmp_path / "out"
+        flags = format_flags(many_notes, deduplicate="none")
+        node = cluster.workers[1]
+        with at_work(FORMAT_NOTES, output_dir=out, **flags, **cluster.flags) as program:
+            wait_for("notes are formatted", lambda: formatted_notes(out), program)
+            if lost == "worker":
+                kill_worker(cluster.workers)
+            else:
+                node.kill()
+            said, error = program.communicate(timeout=SECONDS)
+        print(error)
+        assert program.returncode == 1, said
+        assert len(error.splitlines()) == 1
+        assert told in error
+        assert "restart-strategy" in error
+        assert_says_nothing_of_notes(said, error)
+        assert not list(out.iterdir())
 
 
 class TestWithLittleNetworkMemory:
@@ -208,4 +220,5 @@ class TestWithLittleNetworkMemory:
     ) -> None:
         flags = {**format_flags(few_notes), **cluster.flags}
         result = run_program(FORMAT_NOTES, output_dir=tmp_path / "out", timeout=SECONDS, **flags)
+        print(result.stderr)
         assert_one_line_error(result, 1, "too few network buffers", "available", "64 MB a slot")
