@@ -22,7 +22,9 @@ import pytest
 from data_prep.beam import launch as beam_launch
 from data_prep.common import files as beam_files
 from data_prep.common import lease
+from data_prep.common.errors import UserError
 from data_prep.formatting import work_folder as work_shards
+from data_prep.formatting.beam import results as beam_results
 from tests.beam_pipelines import DIRECT, folder_bytes, job_service, processes
 from tests.format_notes_program import (
     PLANTED,
@@ -440,6 +442,11 @@ def test_files_that_begin_to_appear_are_gone_on_with(tmp_path: Path, capfd, monk
     status, _, err = run(capfd, output_dir=out, **flags)
     assert (status, err) == (0, "")
     assert folder_bytes(out) == folder_bytes(tmp_path / "whole")
+
+
+def test_workers_that_see_other_files_than_the_program_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="other files for them than for this program"):
+        beam_results.read_text(str(tmp_path))
 
 
 def test_counters_are_numbers_and_reasons(tmp_path: Path, capfd, monkeypatch) -> None:

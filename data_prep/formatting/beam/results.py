@@ -189,9 +189,17 @@ def read_text(staging: str) -> Written:
     """Returns what the second pass wrote.
 
     Raises:
-      UserError: a piece of the input could not be used; the first such.
+      UserError: a piece of the input could not be used, the first such; or workers found that
+        there is nothing to do, which the program that asks has not.
     """
-    result = json.loads(beam_files.read(beam_files.join(staging, TEXT)))
+    path = beam_files.join(staging, TEXT)
+    if beam_files.size(path) is None:
+        raise UserError(
+            "the workers found nothing to do, as if --output_dir held other files for them than "
+            "for this program; a shared folder may be slow to show changes: run the same command "
+            "again"
+        )
+    result = json.loads(beam_files.read(path))
     if result[PROBLEMS]:
         raise UserError(min(result[PROBLEMS])[-1])
     statistics = TextStatistics()
