@@ -76,7 +76,8 @@ class Progress:
         left = ""
         if self._total:
             done += f" of {self._total:,}"
-            seconds = (now - self._start) / max(self._done, 1) * (self._total - self._done)
+        if self._total and self._done:
+            seconds = (now - self._start) / self._done * (self._total - self._done)
             left = f", {format_seconds(seconds)} left"
         _log.info(
             "%s: %s %s, %s %s/s%s",

@@ -196,7 +196,7 @@ def test_while_no_worker_begins_the_program_says_where_to_look(
 def test_progress_is_the_sum_of_the_workers_counters(tmp_path: Path, said) -> None:
     # A process has one set of counters; each of these is another process's.
     beam_progress._Counters(str(tmp_path)).add({"notes": 5})
-    phases = [beam_progress.Phase("rows", "rows", None), OF_SEVEN, OF_SEVEN]
+    phases = [beam_progress.Phase("rows", "rows", None), *[OF_SEVEN] * 3]
     with beam_progress.Watch(
         str(tmp_path), iter(phases).__next__, seconds_between_lines=0.0
     ) as watch:
@@ -204,14 +204,17 @@ def test_progress_is_the_sum_of_the_workers_counters(tmp_path: Path, said) -> No
         first.add({"rows": 4})
         second.add({"rows": 5})
         watch.look("there")
+        watch.look("there")
         first.add({"notes": 1, "words": 100})
         second.add({"notes": 2, "words": 200})
         watch.look("there")
         second.add({"notes": 100})
         watch.look("there")
     assert ": 9 rows" in said.messages[0]
-    assert "3 of 7 notes" in said.messages[1]
-    assert "7 of 7 notes" in said.messages[2]
+    assert said.messages[1].endswith(": 0 of 7 notes, 0 words/s")
+    assert "3 of 7 notes" in said.messages[2]
+    assert said.messages[2].endswith(" left")
+    assert "7 of 7 notes" in said.messages[3]
 
 
 def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch, said) -> None:
