@@ -26,17 +26,14 @@ name_model() {
 }
 
 # fine_tune PROGRAM FOLDER FLAG...: one run in a folder of its own, from `model`, unless it is
-# complete, so that the same command goes on after an interruption.
+# complete, so that the same command goes on after an interruption; a folder that holds a run with
+# another model, other data or settings is refused.
 fine_tune() {
   local program=$1 run=$2
   shift 2
-  if [[ -e "$run/eval_results.json" ]]; then
-    echo "$run is complete."
-    return
-  fi
   echo "== $run"
   run_stage "$PYTHON" -m "bert_clinical.$program" "${model[@]}" --output_dir="$run" \
-    --do_train --do_eval --do_predict "$@"
+    --do_train --do_eval --do_predict --keep_finished "$@"
 }
 
 # run_grid PROGRAM METRIC [FLAG...]: one run for each point of the grid and each seed in RANDOM_SEED,

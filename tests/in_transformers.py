@@ -174,6 +174,39 @@ def adamw(
     return weight.detach().numpy()
 
 
+def fine_tune(
+    folder: Path, batches: Sequence[tuple[Mapping[str, np.ndarray], np.ndarray]], rate: float
+) -> tuple[list[float], list[float]]:
+    """Returns losses and norms of gradients of updates as transformers' Trainer makes them.
+
+    It clips at 1, decays what is neither a bias nor of a layer normalization, and has the rate sink
+    to 0 without warm-up; weight decay and epsilon are Google's.
+    """
+    torch, transformers = quiet_transformers()
+    model = transformers.AutoModelForTokenClassification.from_pretrained(folder).train()
+    decayed: list[Any] = []
+    others: list[Any] = []
+    for name, value in model.named_parameters():
+        (others if "bias" in name or "LayerNorm" in name else decayed).append(value)
+    groups = [
+        {"params": decayed, "weight_decay": 0.01},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=rate, eps=1e-6)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, 0, len(batches))
+    losses, norms = [], []
+    for batch, label_ids in batches:
+        inputs = {name: torch.tensor(value).long() for name, value in batch.items()}
+        loss = model(**inputs, labels=torch.tensor(label_ids).long()).loss
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item())
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses, norms
+
+
 def masked_lm_logits(folder: Path, kind: str, input_ids: np.ndarray) -> np.ndarray:
     """Returns float32 [B, S, V] for integer [B, S]."""
     torch, transformers = quiet_transformers()

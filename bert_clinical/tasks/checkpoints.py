@@ -165,14 +165,26 @@ class TrainingFolder:
         sync(self.path)
         shutil.rmtree(self.path)
 
+    def remove_what_is_left(self, program: str) -> None:
+        """Removes the folder where a kill left it beside an output that is complete."""
+        if self.path.is_dir():
+            with self.held(program):
+                self.remove()
+
     def _require_same(self, found: Any, path: Path) -> None:
-        found = found if isinstance(found, dict) else {}
-        for name in sorted({*found, *self._settings}):
-            if found.get(name) != self._settings.get(name):
-                raise UserError(
-                    f"{path}: an interrupted run began with another {name}; give what it began "
-                    f"with and it goes on, or remove {self.path} to begin anew"
-                )
+        name = difference(found, self._settings)
+        if name is not None:
+            raise UserError(
+                f"{path}: an interrupted run began with another {name}; give what it began "
+                f"with and it goes on, or remove {self.path} to begin anew"
+            )
+
+
+def difference(found: Any, expected: Mapping[str, Any]) -> str | None:
+    """Returns the first name under which settings that were recorded differ, None for none."""
+    found = found if isinstance(found, dict) else {}
+    names = sorted({*found, *expected})
+    return next((name for name in names if found.get(name) != expected.get(name)), None)
 
 
 def digest_of_examples(examples: Sequence[Encoded]) -> str:

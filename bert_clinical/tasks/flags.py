@@ -90,6 +90,12 @@ def define_further_flags(values: ProgramFlags) -> None:
     settings_flags.define(
         values, FineTuningOptions, "adam_bias_correction", "random_seed", "skip_padding"
     )
+    flags.DEFINE_boolean(
+        "keep_finished", False,
+        "Leave an output as it is that holds the results of the same run, by its model, data and "
+        "settings, and refuse one that holds another's, in place of training again.",
+        flag_values=values,
+    )  # fmt: skip
 
 
 def read(values: ProgramFlags, tasks: Sequence[str], **others: Any) -> TaskRequest:
@@ -130,6 +136,8 @@ def read(values: ProgramFlags, tasks: Sequence[str], **others: Any) -> TaskReque
                 f"--{missing[0]} is missing; training starts from --init_checkpoint, "
                 "--bert_config_file and --vocab_file, or from --transformers_dir"
             )
+    if values.keep_finished and not values.do_train:
+        raise UsageError("--keep_finished is about a training; give --do_train as well")
     options = settings_flags.read(values, FineTuningOptions)
     model = model_flags.read(values)
     return TaskRequest(
@@ -143,4 +151,5 @@ def read(values: ProgramFlags, tasks: Sequence[str], **others: Any) -> TaskReque
         eval_batch_size=values.eval_batch_size,
         predict_batch_size=values.predict_batch_size,
         save_checkpoints_steps=values.save_checkpoints_steps,
+        keep_finished=values.keep_finished,
     )

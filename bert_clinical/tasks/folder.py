@@ -13,6 +13,7 @@ import numpy as np
 
 from bert_clinical import __version__
 from bert_clinical.nn.config import BertConfig
+from bert_clinical.tasks.checkpoints import difference
 from bert_clinical.weights.pretrained import PretrainedModel, load_from_transformers
 from bert_clinical.weights.safetensors_files import write_weights
 from bert_clinical.weights.transformers_names import to_transformers_config, transformers_name
@@ -29,6 +30,9 @@ from data_prep.common.output_folder import (
 )
 
 RESULTS_FILE = "eval_results.json"
+RUN = "run"
+"""In the folder's record: what decided the run that it holds."""
+
 CONFIG_FILE = "config.json"
 
 SEQUENCE_CLASSIFICATION = "BertForSequenceClassification"
@@ -178,6 +182,29 @@ def require_output(output_dir: Path, program: str, *, model_dir: Path | None) ->
         )
 
 
+def holds_run(output_dir: Path, run: Mapping[str, Any]) -> bool:
+    """Tells whether a folder holds the results of a run.
+
+    Args:
+      output_dir: the folder, which need not be there.
+      run: what decides it.
+
+    Raises:
+      UserError: it holds those of another one.
+    """
+    if not (output_dir / RESULTS_FILE).is_file():
+        return False
+    found = read_record(output_dir).get(RUN)
+    name = difference(found, run)
+    if name is not None:
+        other = f"a run with another {name}" if found else "results that do not say of which run"
+        raise UserError(
+            f"--output_dir: {output_dir} holds {other}; choose another folder, or remove this one "
+            "to make it anew"
+        )
+    return True
+
+
 @contextmanager
 def new_folder(output_dir: Path, program: str, record: dict[str, Any]) -> Iterator[Path]:
     """Yields a folder that takes its final name when the block ends well."""
@@ -192,11 +219,13 @@ def write_results(
 
     Args:
       folder: where to.
-      results: what `eval_results.json` says; what it said before under other keys stays.
+      results: what `eval_results.json` says; what it said before under other keys stays, but they
+        are no longer those of the run that made the folder.
       files: lines of further files by name.
     """
     names = {RESULTS_FILE, *files} if results else set(files)
     record = read_record(folder)
+    record.pop(RUN, None)
     if record:
         # First the names, so that a later run knows the files for its own even after a kill.
         write_json(

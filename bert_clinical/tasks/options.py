@@ -56,6 +56,7 @@ class TaskRequest:
       eval_batch_size: examples computed at once on the dev data.
       predict_batch_size: examples computed at once on the test data.
       save_checkpoints_steps: updates from one checkpoint to the next.
+      keep_finished: leave an output as it is that holds the same run's results.
     """
 
     task_name: str
@@ -68,3 +69,4 @@ class TaskRequest:
     eval_batch_size: int
     predict_batch_size: int
     save_checkpoints_steps: int
+    keep_finished: bool = False

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_TEST_DATA = "file of test data"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -147,11 +149,18 @@ class _Run:
 
     def finish(self, train: Part | None, dev: Part | None, test: Part | None) -> int:
         """Trains if there is something to train on, measures and writes."""
-        from bert_clinical.tasks.model import TaskModel
-
         parts = [part for part in (train, dev, test) if part is not None]
         encoded = {part.name: self.task.encode(part, self.model, self.labels) for part in parts}
         self._require_segments(encoded)
+        output_dir = self.request.output_dir
+        run = {} if train is None else self._identity(encoded)
+        if self.request.keep_finished and task_folder.holds_run(output_dir, run):
+            TrainingFolder(output_dir, run).remove_what_is_left(self.task.program)
+            _log.info("%s is complete.", output_dir)
+            return 0
+        # Not before it is needed: it brings TensorFlow.
+        from bert_clinical.tasks.model import TaskModel
+
         network = TaskModel(
             self.model.config, self.model.weights, num_labels=len(self.labels),
             per_token=self.task.per_token, gelu=self.model.gelu,
@@ -162,12 +171,12 @@ class _Run:
             if train is None:
                 self._write_results(*self._measured(network, dev, test, encoded))
             else:
-                self._train_and_write(network, dev, test, encoded)
+                self._train_and_write(network, dev, test, encoded, run)
         except Stopped as stopped:
             goes_on = "; the same command goes on from there" if train else ""
             _log.info("Stopped by signal %d%s.", stopped.exit_status - 128, goes_on)
             return stopped.exit_status
-        _log.info("Wrote %s.", self.request.output_dir)
+        _log.info("Wrote %s.", output_dir)
         return 0
 
     def _train_and_write(
@@ -176,9 +185,11 @@ class _Run:
         dev: Part | None,
         test: Part | None,
         encoded: Mapping[str, Sequence[Any]],
+        run: dict[str, Any],
     ) -> None:
         """Trains, measures and writes; what an end in between leaves is gone on from."""
-        folder = TrainingFolder(self.request.output_dir, self._identity(encoded))
+        of_training = {name: value for name, value in run.items() if name != _TEST_DATA}
+        folder = TrainingFolder(self.request.output_dir, of_training)
         with folder.held(self.task.program):
             done = self._train(network, dev, encoded, folder)
             try:
@@ -186,11 +197,12 @@ class _Run:
             except Stopped:
                 folder.write(done.progress, network.variables)
                 raise
-            self._write_model(network, {**self._of_training(done), **results}, files)
+            results = {**self._of_training(done), **results}
+            self._write_model(network, results, files, run)
             folder.remove()
 
     def _identity(self, encoded: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """Returns what decides how a training goes."""
+        """Returns what decides how a training goes, and what its model is tried on."""
         kept = {
             f"--{name}": value
             for name, value in asdict(self.request.options).items()
@@ -204,9 +216,8 @@ class _Run:
             "model": digest_of_weights(self.model.weights),
             "form of GELU": self.model.gelu,
             **{
-                f"file of {name} data": digest_of_examples(self.task.inputs(encoded[name]))
-                for name in ("train", "dev")
-                if name in encoded
+                f"file of {name} data": digest_of_examples(self.task.inputs(part))
+                for name, part in encoded.items()
             },
         }
 
@@ -299,12 +310,19 @@ class _Run:
         )
 
     def _write_model(
-        self, network: TaskModel, results: dict[str, Any], files: dict[str, Sequence[str]]
+        self,
+        network: TaskModel,
+        results: dict[str, Any],
+        files: dict[str, Sequence[str]],
+        run: dict[str, Any],
     ) -> None:
         from bert_clinical.tasks.model import HEAD_DROPOUT
 
         output_dir = self.request.output_dir
-        record = {"gelu": self.model.gelu, "do_lower_case": self.model.do_lower_case}
+        record = {
+            "gelu": self.model.gelu, "do_lower_case": self.model.do_lower_case,
+            task_folder.RUN: run,
+        }  # fmt: skip
         with task_folder.new_folder(output_dir, self.task.program, record) as folder:
             task_folder.write_model(
                 folder, architecture=self.task.architecture, config=self.model.config,

@@ -11,6 +11,7 @@ import pytest
 from bert_clinical.tasks import entities as ner_data
 from bert_clinical.tasks.scores import entity_scores
 from tests.fine_tuning_data import PLANTED, from_checkpoint, results_of, write_conll
+from tests.golden_data import golden
 from tests.running import assert_success, exit_status_here, run_program
 from tests.theirs import needs_transformers, theirs
 
@@ -143,6 +144,47 @@ def test_labels_that_are_not_learned_are_counted(
     by_type = results_of(tmp_path / "out")["test"]["by_type"]
     assert by_type["drug"]["support"] == 1
     assert by_type["drug"]["recall"] == 0
+
+
+def test_a_finished_run_is_kept_and_another_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_conll(tmp_path / "data", train=8, dev=2, test=2)
+    flags = {
+        **from_checkpoint(), **SETTINGS, "num_train_epochs": 1, "data_dir": tmp_path / "data",
+        "output_dir": tmp_path / "out", "do_eval": True, "keep_finished": True,
+    }  # fmt: skip
+    assert run(**flags) == 0
+    first = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
+    left = tmp_path / "out.training"
+    left.mkdir()
+    (left / "model.ckpt-1.index").touch()
+    capsys.readouterr()
+    # Sizes of batches that are only measured decide nothing.
+    assert run(**flags, eval_batch_size=3) == 0
+    assert f"{tmp_path / 'out'} is complete." in capsys.readouterr().out
+    assert not left.exists()
+    other = tmp_path / "other"
+    write_conll(other, train=8, dev=2, test=3)
+    for change, name in (
+        ({"learning_rate": 1e-4}, "--learning_rate"),
+        ({"init_checkpoint": golden("model/trained")}, "model"),
+        ({"gelu": "erf"}, "form of GELU"),
+        ({"data_dir": other}, "file of test data"),
+        ({"do_eval": False}, "file of dev data"),
+    ):
+        assert run(**{**flags, **change}) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert f"holds a run with another {name}; choose another folder" in said
+    assert run(**{**flags, "do_train": False}) == 2
+    assert "--keep_finished is about a training" in capsys.readouterr().err
+    # Figures of other data in its folder are no longer the run's.
+    measured = {"data_dir": other, "task_name": "conll", "max_seq_length": 48}
+    assert run(**measured, output_dir=tmp_path / "out", do_train=False) == 0
+    assert run(**flags) == 1
+    assert "holds results that do not say of which run" in capsys.readouterr().err
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == first
 
 
 def put(**changes: Any):

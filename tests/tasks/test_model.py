@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from bert_clinical.modeling import create_variables
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.optimization import Schedule
+from bert_clinical.tasks import model as tasks_model
 from bert_clinical.tasks import training as fine_tuning
 from bert_clinical.tasks.data import NO_LABEL, Encoded, batch_of
 from bert_clinical.tasks.folder import SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, write_model
@@ -65,27 +67,37 @@ def examples(per_token: bool, count: int = 7) -> list[Encoded]:
     return found
 
 
-@needs_transformers
-@pytest.mark.parametrize("per_token", [False, True])
-def test_loss_and_gradients_are_transformers(per_token: bool, tmp_path: Path) -> None:
-    ours = model(per_token)
+def save(ours: TaskModel, folder: Path, per_token: bool) -> None:
+    """Writes a folder that transformers loads."""
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokens = specials + [f"t{number}" for number in range(VOCAB_SIZE - len(specials))]
     write_model(
-        tmp_path,
+        folder,
         architecture=TOKEN_CLASSIFICATION if per_token else SEQUENCE_CLASSIFICATION,
         config=config(), gelu="erf", tokens=tokens, rules=TokenizerRules(False), max_length=23,
         labels=[f"L{number}" for number in range(NUM_LABELS)],
         weights={name: value.numpy() for name, value in ours.variables.items()}, dropout=0.0,
     )  # fmt: skip
-    kind = f"AutoModelFor{'Token' if per_token else 'Sequence'}Classification"
-    batch = batch_of(examples(per_token), per_token=per_token)
+
+
+def their_inputs(batch: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns a batch and its labels as transformers take them."""
     inputs = {
         "input_ids": batch["input_ids"],
         "attention_mask": batch["input_mask"],
         "token_type_ids": batch["segment_ids"],
     }
-    labels = np.where(batch["label_ids"] == NO_LABEL, -100, batch["label_ids"])
+    return inputs, np.where(batch["label_ids"] == NO_LABEL, -100, batch["label_ids"])
+
+
+@needs_transformers
+@pytest.mark.parametrize("per_token", [False, True])
+def test_loss_and_gradients_are_transformers(per_token: bool, tmp_path: Path) -> None:
+    ours = model(per_token)
+    save(ours, tmp_path, per_token)
+    kind = f"AutoModelFor{'Token' if per_token else 'Sequence'}Classification"
+    batch = batch_of(examples(per_token), per_token=per_token)
+    inputs, labels = their_inputs(batch)
     loss, parameters, loading = theirs("loss_and_gradients", tmp_path, kind, inputs, labels)
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
     weights = {name: tf.identity(value) for name, value in ours.variables.items()}
@@ -179,6 +191,31 @@ def run_losses(seed: int, dropout: float) -> list[float]:
     training = TaskTraining(network, Schedule(1e-3, 10, 2), random_seed=seed)
     batch = batch_of(examples(per_token=False), per_token=False)
     return [training.step(batch, step) for step in range(4)]
+
+
+@needs_transformers
+def test_a_run_is_that_of_transformers_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks_model, "HEAD_DROPOUT", 0.0)
+    ours = model(per_token=True)
+    save(ours, tmp_path, per_token=True)
+    rng = np.random.default_rng(4)
+    batches = []
+    for _ in range(7):
+        # No WordPiece twice: Google's norm counts each of its places for itself.
+        pieces = rng.permutation(np.arange(1, VOCAB_SIZE))[:11].tolist()
+        labels = rng.integers(0, NUM_LABELS, len(pieces)).tolist()
+        batches.append(batch_of([Encoded(pieces, [0] * len(pieces), labels)], per_token=True))
+    training = TaskTraining(
+        ours, Schedule(learning_rate=0.01, num_train_steps=len(batches), num_warmup_steps=0),
+        random_seed=1, adam_bias_correction=True,
+    )  # fmt: skip
+    losses = [training.step(batch, step) for step, batch in enumerate(batches)]
+    expected, norms = theirs("fine_tune", tmp_path, list(map(their_inputs, batches)), 0.01)
+    assert min(norms) < 1 < max(norms[:-1])
+    assert losses == pytest.approx(expected, rel=1e-4)
+    assert max(abs(a - b) for a, b in itertools.pairwise(losses)) > 0.1
 
 
 @pytest.mark.slow
