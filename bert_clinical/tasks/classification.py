@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from bert_clinical.tasks.data import (
+    MOST_NAMES,
     NO_LABEL,
     Encoded,
     find_data_file,
     numbered_lines,
+    require_names,
 )
 from bert_clinical.wordpieces.inputs import Text, TextEncoder
 from data_prep.common.errors import UserError
@@ -25,9 +27,6 @@ MEDNLI, TSV = "mednli", "tsv"
 TASKS = (MEDNLI, TSV)
 MEDNLI_LABELS = ("contradiction", "entailment", "neutral")
 
-_MOST_LABELS = 1000
-_LONGEST_LABEL = 100
-_LABELS_THAT_NEED_NOT_RECUR = 10
 _FILES = {
     MEDNLI: ("mli_{}_v1.jsonl", "{}.jsonl"),
     TSV: ("{}.tsv",),
@@ -87,22 +86,12 @@ def labels_of(task: str, examples: Sequence[ClassificationExample], path: Path) 
     if task == MEDNLI:
         return list(MEDNLI_LABELS)
     labels = {example.label for example in examples if example.label is not None}
-    if not 2 <= len(labels) <= _MOST_LABELS:
+    if len(labels) < 2:
         raise UserError(
-            f"{path}: the column label holds {len(labels):,} different values, expected from 2 to "
-            f"{_MOST_LABELS:,}"
+            f"{path}: the column label holds {len(labels)} different values, expected from 2 to "
+            f"{MOST_NAMES:,}"
         )
-    # Labels are shown: in tables of scores, results and the model's settings.
-    if max(map(len, labels)) > _LONGEST_LABEL:
-        raise UserError(
-            f"{path}: the column label holds values of more than {_LONGEST_LABEL} characters; "
-            "expected short names, not texts"
-        )
-    if len(labels) > _LABELS_THAT_NEED_NOT_RECUR and 2 * len(labels) > len(examples):
-        raise UserError(
-            f"{path}: the column label holds {len(labels):,} different values in "
-            f"{len(examples):,} rows; expected names that recur, not texts"
-        )
+    require_names(labels, len(examples), f"{path}: the column label", "different values")
     return sorted(labels)
 
 

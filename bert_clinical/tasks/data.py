@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,12 @@ from data_prep.common.errors import UserError
 
 NO_LABEL = -1
 """In place of a label's number where nothing is to be learned."""
+
+MOST_NAMES = 1000
+"""Labels of a task."""
+
+_LONGEST_NAME = 100
+_NAMES_THAT_NEED_NOT_RECUR = 10
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,34 @@ def find_data_file(data_dir: Path, names: Sequence[str], what: str) -> Path:
             f"{' or '.join(names)}"
         )
     return data_dir / found[0]
+
+
+def require_names(names: Collection[str], uses: int, where: str, what: str) -> None:
+    """Checks that labels are names: they are shown, in scores, results and a model's settings.
+
+    Args:
+      names: the different ones.
+      uses: how often any of them was found.
+      where: they were found.
+      what: they are.
+
+    Raises:
+      UserError: there are so many or so long ones that they could be texts.
+    """
+    if len(names) > MOST_NAMES:
+        raise UserError(
+            f"{where} holds {len(names):,} {what}, expected no more than {MOST_NAMES:,}"
+        )
+    if max(map(len, names)) > _LONGEST_NAME:
+        raise UserError(
+            f"{where} holds {what} of more than {_LONGEST_NAME} characters; expected short names, "
+            "not texts"
+        )
+    if len(names) > _NAMES_THAT_NEED_NOT_RECUR and 2 * len(names) > uses:
+        raise UserError(
+            f"{where} holds {len(names):,} {what} in {uses:,} places; expected names that recur, "
+            "not texts"
+        )
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:

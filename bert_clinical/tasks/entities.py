@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from bert_clinical.tasks.data import (
     Encoded,
     find_data_file,
     numbered_lines,
+    require_names,
 )
 from bert_clinical.tasks.schemes import BIO, LABEL, to_bio
 from bert_clinical.tasks.scores import OUTSIDE
@@ -100,6 +102,7 @@ def read_sentences(path: Path, *, labelled: bool) -> list[Sentence]:
     has_labels = labelled or 2 * sum(map(_has_label, filled)) > len(filled)
     width = min((len(_columns(line)) for line in filled if "\t" not in line), default=1)
     if not has_labels:
+        _require_words(filled, path)
         width = 1
     sentences, with_spaces = [], 0
     words: list[tuple[int, str, str]] = []
@@ -140,12 +143,23 @@ def _has_label(line: str) -> bool:
     return len(columns) > 1 and bool(columns[0]) and bool(LABEL.fullmatch(columns[-1]))
 
 
+def _require_words(lines: Sequence[str], path: Path) -> None:
+    """Raises `UserError` if what seems to be words alone are columns without known labels."""
+    in_columns = sum(" " in line for line in lines if "\t" not in line)
+    if 2 * in_columns > len(lines):
+        raise UserError(
+            f"{path}: {in_columns:,} of {len(lines):,} lines hold several columns, of which the "
+            "last is no BIO label; expected words alone, or words and O, B-type or I-type"
+        )
+
+
 def _require_kind(line: str, has_labels: bool, where: str) -> None:
     """Raises `UserError` for a line without a label, or with one among words alone."""
     if has_labels and not _has_label(line):
         raise UserError(
-            f"{where}: its last column is no BIO label; expected a word and O, B-type or I-type, "
-            "separated by a tab or spaces (BIOES, BILOU and IOB1 are read too)"
+            f"{where}: its last column is no BIO label, or no word stands before it; expected a "
+            "word and O, B-type or I-type, separated by a tab or spaces (BIOES, BILOU and IOB1 are "
+            "read too)"
         )
     if not has_labels and "\t" in line:
         raise UserError(
@@ -158,13 +172,14 @@ def labels_of(sentences: Sequence[Sentence], path: Path) -> list[str]:
     """Returns the labels in the order of their numbers: `O`, then B and I of each type.
 
     Raises:
-      UserError: there is no entity.
+      UserError: there is no entity, or the types are no names of kinds.
     """
-    types = {
+    types = Counter(
         label[1:] for sentence in sentences for label in sentence.labels or () if label != OUTSIDE
-    }
+    )
     if not types:
         raise UserError(f"{path}: all words are labelled O; expected entities to learn")
+    require_names(types, types.total(), f"{path}: the column of labels", "types of entities")
     return [OUTSIDE, *(mark + kind for kind in sorted(types) for mark in "BI")]
 
 

@@ -93,8 +93,15 @@ def beside_each_other(runs: pd.DataFrame) -> pd.DataFrame:
       on the test data is higher.
 
     Raises:
-      UserError: the runs of an encoder began with several models.
+      UserError: the runs of an encoder began with several models, or a run has no figure of test
+        data.
     """
+    untested = runs[TASK][runs["test"].isna()].unique()
+    if len(untested):
+        raise UserError(
+            f"{len(untested)} of {runs[TASK].nunique()} tasks have runs without figures of test "
+            f"data, {untested[0]} first; expected labels in the test data"
+        )
     for encoder, models in runs.groupby(ENCODER)["model"].unique().items():
         if len(models) > 1:
             raise UserError(

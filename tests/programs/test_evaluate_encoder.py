@@ -144,7 +144,7 @@ def test_it_goes_on_where_it_was_stopped(folder: Path) -> None:
 def test_runs_of_two_models_are_not_averaged(folder: Path) -> None:
     for task in ("a", "b"):
         for seed in (1, 2):
-            write_run(folder / "out" / task / "model" / f"{seed}", dev=0.5, metric="f",
+            write_run(folder / "out" / task / "model" / f"{seed}", dev=0.5, test=0.5, metric="f",
                       random_seed=seed, model=f"model {seed if task == 'b' else 1}")  # fmt: skip
     result = subprocess.run(
         [sys.executable, "-m", "bert_clinical.compare_runs", f"--runs_dir={folder / 'out'}",
@@ -153,6 +153,17 @@ def test_runs_of_two_models_are_not_averaged(folder: Path) -> None:
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
     assert "the runs of model began with 2 models, model 1 and model 2" in result.stderr
+
+
+def test_a_test_part_without_labels_is_named(folder: Path) -> None:
+    for task, test in (("a", 0.5), ("b", None)):
+        write_run(folder / "out" / task / "model" / "1", dev=0.5, test=test, metric="f", model="m")
+    result = subprocess.run(
+        [sys.executable, "-m", "bert_clinical.compare_runs", f"--runs_dir={folder / 'out'}",
+         "--metric=f", "--by_task"], capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "1 of 2 tasks have runs without figures of test data, b first" in result.stderr
 
 
 @pytest.mark.parametrize(

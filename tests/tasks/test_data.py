@@ -136,7 +136,7 @@ def test_labels_that_cannot_be() -> None:
     ) as long:
         classification_data.labels_of("tsv", examples("a", f"{PLANTED} " * 9), TSV)
     assert PLANTED not in str(long.value)
-    with pytest.raises(UserError, match="holds 11 different values in 21 rows; expected names"):
+    with pytest.raises(UserError, match="holds 11 different values in 21 places; expected names"):
         classification_data.labels_of("tsv", examples(*"abcdefghijkabcdefghij"), TSV)
     assert len(classification_data.labels_of("tsv", examples(*"abcdefghijk" * 2), TSV)) == 11
     assert len(classification_data.labels_of("tsv", examples(*"abcdefghij"), TSV)) == 10
@@ -274,6 +274,7 @@ def test_words_alone_with_white_space(tmp_path: Path, caplog: pytest.LogCaptureF
     [
         (f"a O\nb O\n{PLANTED}\n", "line 3: its last column is no BIO label"),
         (f"a\nb\n\n{PLANTED}\tB-x\n", "line 4: found 2 columns, where most lines hold a word"),
+        (f"{PLANTED} o\npain b-x\n.\n", "2 of 3 lines hold several columns, of which the last is"),
     ],
 )
 def test_the_line_that_differs_is_named(text: str, fragment: str, tmp_path: Path) -> None:
@@ -281,6 +282,29 @@ def test_the_line_that_differs_is_named(text: str, fragment: str, tmp_path: Path
         ner_data.read_sentences(write(tmp_path, text), labelled=False)
     assert fragment in str(caught.value)
     assert PLANTED not in str(caught.value).replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize(
+    ("types", "fragment"),
+    [
+        (
+            [f"t{n}" for n in range(1001)] * 3,
+            "holds 1,001 types of entities, expected no more than",
+        ),
+        (["x" * 101], "types of entities of more than 100 characters"),
+        (
+            [f"{PLANTED}{n}" for n in range(11)],
+            "11 types of entities in 11 places; expected names",
+        ),
+    ],
+)
+def test_types_are_names(types: list[str], fragment: str, tmp_path: Path) -> None:
+    labels = tuple(f"B-{kind}" for kind in types)
+    sentence = Sentence(("pain",) * len(labels), labels, tuple(range(1, len(labels) + 1)))
+    with pytest.raises(UserError) as caught:
+        ner_data.labels_of([sentence], tmp_path)
+    assert fragment in str(caught.value)
+    assert PLANTED not in str(caught.value)
 
 
 def test_starts_of_documents_are_left_out_and_counted(
@@ -318,6 +342,7 @@ def test_names_of_dev_data(tmp_path: Path, name: str) -> None:
         (f"a O\n{PLANTED}\n", "line 2: its last column is no BIO label"),
         (f"a O\nO {PLANTED}\n", "line 2: its last column is no BIO label"),
         ("a X-problem\n", "line 1: its last column is no BIO label"),
+        ("a O\n\tB-x\n", "line 2: its last column is no BIO label, or no word stands before it"),
         ("a B-\n", "line 1: its last column is no BIO label"),
         (b"a O\n\xff O\n", "line 2: not UTF-8"),
     ],
