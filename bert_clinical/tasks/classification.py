@@ -68,7 +68,7 @@ def read_examples(task: str, path: Path, *, labelled: bool) -> list[Classificati
     Raises:
       UserError: a row is not what it should be, or there is none; says which.
     """
-    examples = _read_json_lines(path) if task == MEDNLI else _read_tsv(path)
+    examples = _read_json_lines(path) if task == MEDNLI else _read_tsv(path, labelled)
     if not examples:
         raise UserError(f"{path}: holds no example; expected one a line")
     bare = next((example for example in examples if example.label is None), None)
@@ -157,40 +157,57 @@ def _read_json_lines(path: Path) -> list[ClassificationExample]:
             raise UserError(
                 f"{path}, line {number}: gold_label is none of {', '.join(MEDNLI_LABELS)}"
             )
-        guid = _id_of(row, number, path)
+        guid = _id_of(row.get("pairID"), "pairID", number, path)
         examples.append(
             ClassificationExample(guid, row["sentence1"], row["sentence2"], label, number)
         )
     return examples
 
 
-def _id_of(row: Mapping[str, Any], number: int, path: Path) -> str:
-    """Returns a row's `pairID`, or the line's number.
+def _id_of(found: Any, name: str, number: int, path: Path) -> str:
+    """Returns a row's id, or its line's number where it has none.
 
     Raises:
       UserError: it cannot stand in a tab-separated file.
     """
-    found = row.get("pairID")
     text = str(number if found is None else found)
     if isinstance(found, dict | list) or re.search(r"[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]", text):
         raise UserError(
-            f"{path}, line {number}: pairID holds a tab or a line break, or is no single value, "
+            f"{path}, line {number}: {name} holds a tab or a line break, or is no single value, "
             "and could not stand in the files of predictions; give the row another id"
         )
     return text
 
 
-def _read_tsv(path: Path) -> list[ClassificationExample]:
-    lines = numbered_lines(path)
-    header = next(lines, (0, ""))[1].split("\t")
-    columns = {name.strip().lower(): place for place, name in enumerate(header)}
+def _columns_of(header: Sequence[str], path: Path, labelled: bool) -> dict[str, int]:
+    """Returns the place of each column of a TSV file by its name.
+
+    Raises:
+      UserError: one that is needed is not there, or one that is read is there twice.
+    """
+    names = [name.strip().lower() for name in header]
+    columns = {name: place for place, name in enumerate(names)}
     if "sentence1" not in columns and "sentence" in columns:
         columns["sentence1"] = columns["sentence"]
-    if "sentence1" not in columns:
-        raise UserError(
-            f"{path}, line 1: names no column sentence1; expected a header row of tab-separated "
-            "names, sentence1, label and, for tasks of two sentences, sentence2"
-        )
+    expected = (
+        "expected a header row of tab-separated names, sentence1, label and, for tasks of two "
+        "sentences, sentence2"
+    )
+    for name in ("sentence1", "label") if labelled else ("sentence1",):
+        if name not in columns:
+            raise UserError(f"{path}, line 1: names no column {name}; {expected}")
+    for name in ("id", "sentence", "sentence1", "sentence2", "label"):
+        if names.count(name) > 1:
+            raise UserError(
+                f"{path}, line 1: names {names.count(name)} columns {name}; {expected}, each once"
+            )
+    return columns
+
+
+def _read_tsv(path: Path, labelled: bool) -> list[ClassificationExample]:
+    lines = numbered_lines(path)
+    header = next(lines, (0, ""))[1].split("\t")
+    columns = _columns_of(header, path, labelled)
     examples = []
     for number, line in lines:
         if not line.strip():
@@ -205,9 +222,10 @@ def _read_tsv(path: Path) -> list[ClassificationExample]:
             if name in columns and not row[columns[name]].strip():
                 raise UserError(f"{path}, line {number}: {name} is empty")
         label = row[columns["label"]].strip() if "label" in columns else ""
+        found = row[columns["id"]].strip() if "id" in columns else ""
         examples.append(
             ClassificationExample(
-                guid=row[columns["id"]].strip() if "id" in columns else str(number),
+                guid=_id_of(found or None, "id", number, path),
                 text_a=row[columns["sentence1"]],
                 text_b=row[columns["sentence2"]] if "sentence2" in columns else None,
                 label=label or None,

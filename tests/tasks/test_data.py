@@ -93,6 +93,9 @@ def test_tsv_of_one_and_of_two_sentences(tmp_path: Path) -> None:
         ("r2", "b", None, "no"),
     ]
     assert classification_data.labels_of("tsv", one, TSV) == ["no", "yes"]
+    text = "id\tsentence1\tlabel\n\ta\tyes\n"
+    (without,) = classification_data.read_examples("tsv", write(tmp_path, text), labelled=True)
+    assert without.guid == "2"
     text = "\ufeffSentence1\tSentence2\r\na\tb\r\n"
     two = classification_data.read_examples("tsv", write(tmp_path, text), labelled=False)
     assert [(e.guid, e.text_a, e.text_b, e.label) for e in two] == [("2", "a", "b", None)]
@@ -107,7 +110,12 @@ def test_tsv_of_one_and_of_two_sentences(tmp_path: Path) -> None:
         (f"sentence1\tlabel\n{PLANTED}\ta\tb\n", "line 2: 3 tab-separated fields, expected 2"),
         ("sentence1\tlabel\nx\ta\n \ta\n", "line 3: sentence1 is empty"),
         (f"sentence1\tlabel\nx\ta\n{PLANTED}\t\n", "line 3: has no label"),
-        (f"sentence1\n{PLANTED}\n", "line 2: has no label"),
+        (f"sentence1\n{PLANTED}\n", "line 1: names no column label"),
+        ("sentence1\tLabel\tlabel\nx\ta\tb\n", "line 1: names 2 columns label"),
+        (
+            f"id\tsentence1\tlabel\na\u2028{PLANTED}\tx\ta\n",
+            "line 2: id holds a tab or a line break",
+        ),
     ],
 )
 def test_bad_tsv(tmp_path: Path, text: str, fragment: str) -> None:
