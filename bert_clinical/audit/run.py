@@ -76,6 +76,7 @@ def audit_memorization(
     make_folder(output_dir)
     with atomic_files.held(output_dir, "audit_memorization"):
         origin = _origin(model, reference, evidence, settings)
+        _require_two_sides(origin["inputs"])
         earlier = _earlier(output_dir, origin)
         if earlier is not None:
             unfinished.remove(output_dir)
@@ -151,6 +152,17 @@ def _origin(
     }
 
 
+def _require_two_sides(inputs: Mapping[str, Any]) -> None:
+    """Raises `UserError` if a file is given as trained on and as held out, by what it holds."""
+    members = {file["sha256"]: file["name"] for file in inputs["members"]}
+    for file in inputs["non_members"]:
+        if file["sha256"] in members:
+            raise UserError(
+                f"--non_member_file: {file['name']} holds the text of --member_file's "
+                f"{members[file['sha256']]}; expected notes that the model was not trained on"
+            )
+
+
 def _earlier(output_dir: Path, origin: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns the same audit where it is there whole.
 
@@ -220,10 +232,23 @@ def _conclusion(
         ],
         "membership": _membership(model, reference, groups, seed),
         "learnt": _learnt(model, reference, groups),
+        "on_both_sides": _on_both_sides(groups),
     }
     audit["warnings"] = verdict.warnings(audit)
     audit["verdict"] = verdict.sentences(audit)
     return audit
+
+
+def _on_both_sides(groups: Sequence[Notes | None]) -> dict[str, int] | None:
+    """Returns how many notes and patients are among those trained on and among those held out."""
+    members, others = groups
+    if members is None or others is None:
+        return None
+    return {
+        "notes": len(members.digests & others.digests),
+        "of_notes": len(others.digests),
+        "patients": len(members.patients & others.patients),
+    }
 
 
 def _membership(

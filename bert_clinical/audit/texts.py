@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from data_prep.common.documents import patients_file, read_documents
 from data_prep.common.errors import UserError
 
 _MASKED_AT_A_TIME = 0.15
+_DIGEST_BYTES = 8
 
 
 class Note(NamedTuple):
@@ -38,12 +40,16 @@ class Notes(NamedTuple):
       total: how many the text has.
       planted: sentences that were left out because they are canaries.
       has_patients: whether a file says whose the notes are.
+      digests: of all notes of the text, without what is planted.
+      patients: of all notes, as far as a file says whose they are.
     """
 
     notes: list[Note]
     total: int
     planted: int
     has_patients: bool
+    digests: frozenset[bytes]
+    patients: frozenset[str]
 
 
 def read_notes(
@@ -67,7 +73,15 @@ def read_notes(
         patients has lines.
     """
     known = all(patients_file(path).exists() for path in files)
-    total = sum(1 for path in files for _ in read_documents(path))
+    total = 0
+    digests: set[bytes] = set()
+    patients: set[str] = set()
+    for lines, patient in (document for path in files for document in read_documents(path)):
+        total += 1
+        content = "\n".join(line for line in lines if line not in canaries).encode()
+        digests.add(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest())
+        if patient is not None:
+            patients.add(patient)
     if not total:
         raise UserError(
             f"{', '.join(map(str, files))}: found no text; expected a sentence a line and a blank "
@@ -85,7 +99,7 @@ def read_notes(
         ids = [piece for line in kept for piece in encoder.encode(line)]
         if ids:
             notes.append(Note(number, patient if known else None, ids))
-    return Notes(notes, total, planted, known)
+    return Notes(notes, total, planted, known, frozenset(digests), frozenset(patients))
 
 
 def _chosen(total: int, most: int, seed: int) -> Collection[int]:

@@ -13,6 +13,9 @@ from bert_clinical.audit.secret_scores import IN_TURN, TOGETHER
 LEARNT_TIMES = 1.5
 """A model has learnt something if it is right this many times as often as the best one guess."""
 
+_MOST_ON_BOTH_SIDES = 0.01
+"""Share of the held-out notes. Some short ones read alike in any archive."""
+
 
 def sentences(audit: Mapping[str, Any]) -> list[str]:
     """Returns the verdict on an audit.
@@ -141,6 +144,7 @@ def warnings(audit: Mapping[str, Any]) -> list[str]:
             f"With {membership['non_members']:,} held-out notes a false positive rate of 0.1% "
             "means none of them."
         )
+    said += _of_both_sides(audit["on_both_sides"])
     if audit["inputs"]["canaries_in_record"] is False:
         said.append(
             "The record of the training does not say that its text holds these canaries; expected "
@@ -153,6 +157,22 @@ def warnings(audit: Mapping[str, Any]) -> list[str]:
             "can show little."
         )
     return said
+
+
+def _of_both_sides(found: Mapping[str, int] | None) -> list[str]:
+    if found is None:
+        return []
+    said = []
+    if found["notes"] > _MOST_ON_BOTH_SIDES * found["of_notes"]:
+        said.append(f"{found['notes']:,} different notes of {found['of_notes']:,}")
+    if found["patients"]:
+        said.append(f"{found['patients']:,} patients")
+    if not said:
+        return []
+    return [
+        f"Of those held out, {' and '.join(said)} are among those trained on too, which makes both "
+        "sides alike: expected notes of other patients, as format_notes --held_out_fraction keeps."
+    ]
 
 
 def _of(canary: Mapping[str, Any]) -> int:

@@ -41,6 +41,20 @@ def test_documents_without_the_canaries(tmp_path: Path, encoder: TextEncoder) ->
     assert found.notes[0].ids == encoder.encode("Stable. Seen.")
 
 
+def test_notes_and_patients_of_all_the_text_are_known_again(
+    tmp_path: Path, encoder: TextEncoder
+) -> None:
+    planted = "The cook has the code 12."
+    one = text_file(tmp_path / "a.txt", [["Stable.", planted], ["Seen."], ["Well."]])
+    two = text_file(tmp_path / "b.txt", [["Well."], ["Stable."], ["Seen.", "Well."]])
+    for path, patients in ((one, "p\nq\np\n"), (two, "r\nq\nr\n")):
+        path.with_name(path.name + PATIENTS_SUFFIX).write_text(patients)
+    first, second = (read_notes([path], encoder, {planted}, 1, 1) for path in (one, two))
+    assert len(first.notes) == 1 and len(first.digests) == 3
+    assert len(first.digests & second.digests) == 2
+    assert first.patients & second.patients == {"q"}
+
+
 def test_the_seed_chooses_notes_of_all_files(tmp_path: Path, encoder: TextEncoder) -> None:
     files = [text_file(tmp_path / name, [[f"n {i}"] for i in range(50)]) for name in "ab"]
 

@@ -26,6 +26,7 @@ def audit(ranks_of: dict[int, float], **changes) -> dict:
         "learnt": {"has_learnt": True, "accuracy": 0.5, "one_guess": 0.1},
         "inputs": {"canaries_in_record": True},
         "canaries": [],
+        "on_both_sides": {"notes": 10, "of_notes": 1000, "patients": 0},
         **changes,
     }
 
@@ -84,6 +85,15 @@ def test_warnings() -> None:
         ({"learnt": None}, "Nothing says whether the model has learnt"),
         ({"inputs": {"canaries_in_record": False}}, "does not say that its text holds these"),
         ({"membership": {**NOTES, "non_members": 999}}, "With 999 held-out notes"),
+        (
+            {"on_both_sides": {"notes": 11, "of_notes": 1000, "patients": 0}},
+            "Of those held out, 11 different notes of 1,000 are among those trained on too",
+        ),
+        (
+            {"on_both_sides": {"notes": 0, "of_notes": 1000, "patients": 3}},
+            "Of those held out, 3 patients are among those trained on too",
+        ),
+        ({"on_both_sides": {"notes": 12, "of_notes": 99, "patients": 3}}, " and 3 patients"),
         ({"canaries": [alike, alike]}, "For 2 canaries the vocabulary spells more than half"),
         ({"exposure": controls["exposure"]}, "stand out in the model"),
         ({"reference_exposure": controls["reference_exposure"]}, "The reference knows planted"),

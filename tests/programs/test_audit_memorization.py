@@ -197,6 +197,11 @@ def test_mistakes_are_one_line(inputs, tmp_path, capsys):
         ({"canaries_file": None, "member_file": None}, 2, ["nothing to hold the model against"]),
         ({"canaries_file": broken}, 1, ["broken.json", "not a file of canaries"]),
         ({"canaries_file": tmp_path / "none"}, 1, ["--canaries_file", "none"]),
+        (
+            {"non_member_file": inputs["member_file"]},
+            1,
+            ["--non_member_file", "holds the text of --member_file's"],
+        ),
         ({"member_file": empty}, 1, ["empty.txt", "found no text"]),
         ({"member_file": tmp_path / "no*"}, 1, ["--member_file", "no file matches"]),
         ({"max_seq_length": 129}, 1, ["--max_seq_length is 129", "128 positions"]),
