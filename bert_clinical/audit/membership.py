@@ -45,7 +45,7 @@ def most_frequent_share(notes: Sequence[Note]) -> float:
 
 @dataclass(frozen=True)
 class Group:
-    """Members, or those that are none.
+    """One side of the comparison: notes that were trained on, or notes that were not.
 
     Attributes:
       notes: the notes.

@@ -1,4 +1,4 @@
-"""Where the secret of a canary stands among all of its draw, by a masked LM's reckoning.
+"""Where the secret of a canary ranks among all secrets of its draw, by a masked LM's scores.
 
 Every secret of the draw is put in the sentence and scored by the pseudo-log-likelihood of its
 WordPieces: the sum of their log-probabilities, each masked in turn while the others stand there

@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from bert_clinical.nn.config import BertConfig
-from bert_clinical.tfrecords import index as record_index
 from bert_clinical.tfrecords.decoding import ExampleDecoder, Field
-from bert_clinical.tfrecords.index import FileIndex
+from bert_clinical.tfrecords.index import BLOCK_RECORDS, FileIndex, index_files
 from bert_clinical.tfrecords.schema import pretraining_features
 from data_prep.common.errors import UserError, os_error_message
 
@@ -61,7 +60,7 @@ class PretrainingData:
         cache_folder: Path,
     ) -> None:
         self.decoder = ExampleDecoder(_fields(config, max_seq_length, max_predictions_per_seq))
-        self.files = record_index.index_files(paths, cache_folder)
+        self.files = index_files(paths, cache_folder)
         for index in range(len(self.files)):
             self._read_records(index, 0, 1)
         block_counts = [len(file.block_offsets) - 1 for file in self.files]
@@ -121,7 +120,7 @@ class PretrainingData:
         floats = np.zeros((count, self.decoder.float_width), np.float32)
         self.decoder.decode(
             data, count, integers, floats, path=index.path,
-            first_record=block * record_index.BLOCK_RECORDS, first_byte=begin,
+            first_record=block * BLOCK_RECORDS, first_byte=begin,
         )  # fmt: skip
         return integers, floats
 

@@ -14,8 +14,7 @@ from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.heads import PretrainingSums, masked_lm_denominator, total_loss
 from bert_clinical.nn.packing import PackedShape, by_shape
 from bert_clinical.nn.tensorflow import tf
-from bert_clinical.pretraining import batches as input_pipeline
-from bert_clinical.pretraining.batches import PretrainingData
+from bert_clinical.pretraining.batches import PretrainingData, sequential_batches
 from bert_clinical.pretraining.model import Batch, PretrainingModel
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.pretraining.shapes import shapes_of
@@ -154,7 +153,7 @@ def means(step: EvaluationStep, data: PretrainingData, options: TrainingOptions)
       options: `eval_batch_size` and `max_eval_steps` are read.
     """
     totals = np.zeros(len(PretrainingSums.NAMES) + 1, np.float32)
-    for batch in input_pipeline.sequential_batches(
+    for batch in sequential_batches(
         data, batch_size=options.eval_batch_size, steps=options.max_eval_steps
     ):
         totals += step({name: tf.constant(values) for name, values in batch.items()}).numpy()

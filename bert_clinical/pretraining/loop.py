@@ -16,9 +16,8 @@ import numpy as np
 
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.tensorflow import tf
-from bert_clinical.pretraining import batches as input_pipeline
 from bert_clinical.pretraining import devices
-from bert_clinical.pretraining.batches import PretrainingData
+from bert_clinical.pretraining.batches import Batches, PretrainingData
 from bert_clinical.pretraining.evaluation import evaluator, model_of
 from bert_clinical.pretraining.model import PretrainingModel
 from bert_clinical.pretraining.options import TrainingOptions
@@ -177,7 +176,7 @@ class _Loop:
     def to_end(self) -> TrainingResult:
         """Makes all steps that are left, or those until a stop is asked for."""
         run, total = self.run, self.run.options.num_train_steps
-        with input_pipeline.Batches(
+        with Batches(
             run.data,
             batch_size=run.options.train_batch_size,
             seed=run.options.random_seed,

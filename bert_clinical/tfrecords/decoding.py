@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bert_clinical.tfrecords import frames as record_frames
+from bert_clinical.tfrecords import frames
 from bert_clinical.tfrecords.frames import (
     CRC_TABLES,
     DATA_CHECKSUM,
@@ -23,7 +23,7 @@ from data_prep.common.errors import UserError
 
 INT64_LIST, FLOAT_LIST = 3, 2
 
-_OK = record_frames.OK
+_OK = frames.OK
 _MALFORMED, _MISSING, _KIND, _COUNT, _RANGE = range(10, 15)
 
 
@@ -113,8 +113,8 @@ class ExampleDecoder:
         }
 
     def _explain(self, status: int, index: int, found: int) -> str:
-        if status in record_frames.ERRORS:
-            return record_frames.ERRORS[status]
+        if status in frames.ERRORS:
+            return frames.ERRORS[status]
         if status == _MALFORMED:
             return "is no tf.train.Example; expected a file of create_pretraining_data"
         field = self.fields[index]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_clinical.tfrecords import frames as record_frames
+from bert_clinical.tfrecords import frames
 from bert_clinical.tfrecords.digests import identity
 from data_prep.common import atomic_files, contents
 from data_prep.common.errors import UserError, os_error_message
@@ -96,11 +96,9 @@ def _walk(path: str, data_path: str) -> tuple[int, np.ndarray]:
         data = np.memmap(data_path, np.uint8, "r")
     except OSError as error:
         raise UserError(f"{path}: {os_error_message(error)}") from None
-    starts, records, status, offset = record_frames.count_records(data, BLOCK_RECORDS)
+    starts, records, status, offset = frames.count_records(data, BLOCK_RECORDS)
     if status:
-        raise UserError(
-            f"{path}: record {records} at byte {offset}: {record_frames.ERRORS[status]}"
-        )
+        raise UserError(f"{path}: record {records} at byte {offset}: {frames.ERRORS[status]}")
     return records, np.append(starts, offset)
 
 

@@ -29,6 +29,9 @@ _OF_TOKENIZER_JSON = ("PreTrainedTokenizer", "TokenizersBackend")
 
 _NAMES = tuple(SPECIAL_TOKENS.values())
 _LONGEST_ADDED = 200
+_LONGEST_WORDS = (100, 200)
+"""Characters, of transformers and of Google. transformers heeds what a file says only where it goes
+by `tokenizer.json` alone."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,15 @@ def _refuse_unknown_steps(description: Mapping[str, Any], path: Path, *, alone: 
     prefix = model.get("continuing_subword_prefix", "##")
     if prefix != "##":
         raise UserError(f"{path}: pieces within words begin with {prefix!r}; expected ##")
+    unknown = model.get("unk_token", SPECIAL_TOKENS["unk_token"])
+    if unknown != SPECIAL_TOKENS["unk_token"]:
+        raise UserError(f"{path}: its unk_token is not BERT's {SPECIAL_TOKENS['unk_token']}")
+    longest = model.get("max_input_chars_per_word", _LONGEST_WORDS[0])
+    if alone and longest not in _LONGEST_WORDS:
+        raise UserError(
+            f"{path}: max_input_chars_per_word is {longest!r}; expected one of {_LONGEST_WORDS}, "
+            "the limits of transformers and of Google's tokenizer"
+        )
     steps = (("normalizer", "BertNormalizer"), ("pre_tokenizer", "BertPreTokenizer"))
     for step, expected in steps:
         found = as_object(description.get(step)).get("type", "no step" if alone else expected)

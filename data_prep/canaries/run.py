@@ -93,7 +93,7 @@ def _require_none_planted(input_file: Path) -> None:
 
 
 def _keep_patients(input_file: Path, output_file: Path) -> None:
-    """Has the file beside the text that says whose each document is stand beside the new one.
+    """Copies the file that says whose each document is, if the text has one.
 
     No document changes its place.
     """

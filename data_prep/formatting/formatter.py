@@ -16,7 +16,7 @@ from data_prep.formatting.text_files import (
     shard_key,
     to_document,
 )
-from data_prep.sentences import splitter as sentence_splitting
+from data_prep.sentences.splitter import load_splitter
 
 
 class NoteToFormat(NamedTuple):
@@ -57,7 +57,7 @@ class NoteFormatter:
 
     def __init__(self, *, section_rules: str, sentence_splitter: str, spacy_model: str) -> None:
         self._section_rules = section_rules
-        self._splitter = sentence_splitting.load_splitter(
+        self._splitter = load_splitter(
             sentence_splitter, spacy_model, as_published=section_rules == "published"
         )
         self.description: dict[str, str] = self._splitter.description

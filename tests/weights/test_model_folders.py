@@ -190,6 +190,14 @@ REFUSED = {
         description(**{"model/continuing_subword_prefix": "@@"}),
         "pieces within words begin with '@@'",
     ),
+    "another [UNK]": (description(**{"model/unk_token": "<unk>"}), "unk_token is not BERT's"),
+    "another limit of words": (
+        lambda folder: (
+            edit(folder, "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast"),
+            edit(folder, "tokenizer.json", **{"model/max_input_chars_per_word": 50}),
+        ),
+        "max_input_chars_per_word is 50",
+    ),
     "ids that are none": (description(**{"model/vocab": {"a": "b"}}), "no vocab of tokens and ids"),
     "a special token without an id": (
         settings(additional_special_tokens=["[NEW]"]),
