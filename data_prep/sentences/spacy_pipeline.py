@@ -46,7 +46,7 @@ class PipelineSentences:
 
     @contextlib.contextmanager
     def _vectors_aside(self) -> Iterator[None]:
-        """Hides the vectors: merging would add one to the model for each de-identified span, for ever."""
+        """Hides the vectors: merging would add one for each de-identified span, for ever."""
         vocab = self._nlp.vocab
         vectors = vocab._vectors
         vocab._vectors = self._no_vectors
