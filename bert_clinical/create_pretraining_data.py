@@ -52,7 +52,8 @@ def define_flags(values: ProgramFlags) -> None:
     flags.DEFINE_string(
         "output_dir", None,
         "In place of --output_file: every input file becomes <stem>.tfrecord in this folder, as if "
-        "it were the only one. Started again, the program makes only what is missing.",
+        "it were the only one. Started again, the program makes only what is missing. A folder for "
+        "each length of --max_seq_length, comma-separated.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_integer(
@@ -92,12 +93,14 @@ def main(values: ProgramFlags) -> None:
     """Checks the flags and the files, then makes the examples."""
     from bert_clinical.instances import run
 
-    settings = settings_flags.read(values, InstanceSettings)
-    settings.require_valid()
+    settings = settings_flags.read_each(values, InstanceSettings)
+    for each in settings:
+        each.require_valid()
     _require_one_kind_of_output(values)
+    output_dirs = _output_dirs(values, len(settings))
     beam_flags.require_no_stray_options(values)
     if values.runner is not None:
-        _require_what_runners_do(values)
+        _require_what_runners_do(values, len(settings))
         from bert_clinical.instances import beam
 
         if values.report_file is not None:
@@ -107,7 +110,7 @@ def main(values: ProgramFlags) -> None:
             output_dir=values.output_dir,
             vocab_file=values.vocab_file,
             do_lower_case=values.do_lower_case,
-            settings=settings,
+            settings=settings[0],
             buffer_bytes=values.buffer_mb << 20,
             runner=values.runner,
             pipeline_options=values.pipeline_options,
@@ -115,14 +118,12 @@ def main(values: ProgramFlags) -> None:
         )
         run.tell(descriptions, [values.output_dir], values.report_file)
         return
-    input_files = find_local_files(
-        values.input_file, "input_file", once=values.output_dir is not None
-    )
+    input_files = find_local_files(values.input_file, "input_file", once=bool(output_dirs))
     vocab_file = require_readable_file(values.vocab_file, "vocab_file")
     run.create_pretraining_data(
         input_files=input_files,
         output_files=_comma_separated(values.output_file),
-        output_dir=values.output_dir,
+        output_dirs=output_dirs,
         vocab_file=vocab_file,
         do_lower_case=values.do_lower_case,
         settings=settings,
@@ -146,7 +147,27 @@ def _require_one_kind_of_output(values: ProgramFlags) -> None:
         raise UsageError("--num_workers works on the shards of --output_dir; give that too")
 
 
-def _require_what_runners_do(values: ProgramFlags) -> None:
+def _output_dirs(values: ProgramFlags, lengths: int) -> list[str]:
+    """Returns the folder of each length's shards; none where shards are not what is made."""
+    if lengths == 1:
+        return [] if values.output_dir is None else [values.output_dir]
+    if values.output_file is not None:
+        raise UsageError(
+            f"--output_file takes examples of one length, and --max_seq_length names {lengths}; "
+            "give --output_dir with a folder for each, comma-separated"
+        )
+    folders = [] if values.output_dir is None else values.output_dir.split(",")
+    if folders and (len(folders) != lengths or not all(folders)):
+        raise UsageError(
+            f"--max_seq_length names {lengths} lengths and --output_dir {sum(map(bool, folders))} "
+            "folder(s); expected a folder for each, comma-separated"
+        )
+    if len({Path(folder).resolve() for folder in folders}) < len(folders):
+        raise UsageError("--output_dir names a folder twice; expected another for each length")
+    return folders
+
+
+def _require_what_runners_do(values: ProgramFlags, lengths: int) -> None:
     beam_flags.require_valid(values)
     if values.output_dir is None:
         raise UsageError(
@@ -154,6 +175,11 @@ def _require_what_runners_do(values: ProgramFlags) -> None:
         )
     if values.stats_only:
         raise UsageError("--stats_only writes nothing that a runner could; leave out --runner")
+    if lengths > 1:
+        raise UsageError(
+            f"--runner makes the examples of one length, and --max_seq_length names {lengths}; run "
+            "it once for each, or leave out --runner"
+        )
 
 
 def _comma_separated(paths: str | None) -> list[Path]:

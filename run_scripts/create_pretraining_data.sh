@@ -2,6 +2,7 @@
 # Stage 2: makes masked examples of text by the published recipe, every file a shard of its own. Run
 # again after any interruption, it makes only what is missing.
 #   INPUT_FILE='text/*.txt' VOCAB_FILE=biobert_v1.0/vocab.txt OUTPUT_DIR=tfrecords run_scripts/create_pretraining_data.sh
+# Two lengths in one pass: MAX_SEQ_LENGTH=128,512 MAX_PREDICTIONS_PER_SEQ=20,77 OUTPUT_DIR=short,long.
 # Further flags of create_pretraining_data go behind, for example --do_whole_word_mask.
 set -euo pipefail
 # shellcheck source=run_scripts/environment.sh

@@ -176,7 +176,7 @@ def module_flags(module: str) -> set[str]:
 def check(words: list[str]) -> bool:
     """Checks a command of this project's; returns whether it is one."""
     variables = []
-    while words and re.fullmatch(r"[A-Z_]+=.*", words[0], re.DOTALL):
+    while words and re.fullmatch(r"[A-Z][A-Z0-9_]*=.*", words[0], re.DOTALL):
         variables.append(words.pop(0).partition("=")[0])
     if not words:
         return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,13 @@ from bert_clinical.conversion.convert import WrittenModel
 from bert_clinical.nn.variables import MASKED_LM_HEAD
 from bert_clinical.weights import audited, checkpoint
 from bert_clinical.weights.checkpoint import checkpoint_step
-from bert_clinical.weights.provenance import RUN_FILE, as_object, canaries_in, data_sidecars
+from bert_clinical.weights.provenance import (
+    RUN_FILE,
+    as_object,
+    canaries_in,
+    data_sidecars,
+    earlier_runs,
+)
 from bert_clinical.weights.transformers_tokenizer import known_differences
 from data_prep.canaries import record as canary_record
 from data_prep.common.errors import UserError
@@ -75,7 +81,8 @@ def compose(written: WrittenModel) -> str:
     """Returns the card as Markdown; what no file tells is left out."""
     source = Path(written.prefix).parent
     run = _read_object(source / RUN_FILE)
-    settings = as_object(run.get("flags"))
+    earlier = earlier_runs(run)
+    settings = as_object((*earlier, run)[0].get("flags"))
     sidecars = data_sidecars(run, training_only=True)
     casing = "lower-cased" if written.do_lower_case else "cased"
     config = written.config
@@ -105,10 +112,13 @@ def compose(written: WrittenModel) -> str:
         "# A BERT pretrained with bert-clinical",
         "",
         *_table("Model", model),
-        *_table("Training", _training(run, step)),
+        *_phases(earlier),
+        *_table(
+            f"Training, phase {len(earlier) + 1}" if earlier else "Training", _training(run, step)
+        ),
         *_table("Evaluation", _evaluation(source / "eval_results.txt", step)),
         *_table("Examples", _example_rows(sidecars)),
-        *_table("Notes", [*_note_rows(_manifests(sidecars)), *_canary_row(sidecars)]),
+        *_table("Notes", [*_note_rows(_manifests(sidecars)), *_canary_row(sidecars, earlier)]),
         *_table("Made with", _versions(run)),
         *_memorisation(written),
         *_WHO_MAY_HAVE_IT,
@@ -180,6 +190,18 @@ def _known(values: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, s
         ):
             rows.append((f"`{name}`", str(value)))
     return rows
+
+
+def _phases(earlier: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a table for each run whose checkpoint the next one began from."""
+    lines = []
+    for number, run in enumerate(earlier, 1):
+        step, name = run.get("step"), run.get("checkpoint")
+        rows = _known(as_object(run.get("flags")), _HYPERPARAMETERS)
+        if isinstance(step, int) and isinstance(name, str):
+            rows.append(("Ended with", f"`{_last_parts(name)}`, step {step:,}"))
+        lines += _table(f"Training, phase {number}", rows)
+    return lines
 
 
 def _training(run: Mapping[str, Any], step: int) -> list[tuple[str, str]]:
@@ -275,8 +297,12 @@ def _note_rows(manifests: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return rows + _known(settings, ("section_rules", "sentence_splitter", "spacy_model"))
 
 
-def _canary_row(sidecars: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    said = canaries_in(sidecars).get(canary_record.KEY)
+def _canary_row(
+    sidecars: list[dict[str, Any]], earlier: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    """Returns the canaries in the text of the last run, else of one before."""
+    before = [canary_record.combined([run.get(canary_record.KEY)]) for run in reversed(earlier)]
+    said = next(filter(None, [canaries_in(sidecars).get(canary_record.KEY), *before]), None)
     return [("Canaries", canary_record.line(said))] if said else []
 
 

@@ -15,7 +15,7 @@ import apache_beam as beam
 
 import bert_clinical
 from bert_clinical.instances.beam import RESULT, RemoteShard, ShardSettings
-from bert_clinical.instances.shards import Outcome, outcome_of, require_made_so
+from bert_clinical.instances.shards import Outcome, attempted, require_made_so
 from bert_clinical.instances.writer import ExampleWriter
 from bert_clinical.tfrecords.sidecars import parse_sidecar, sidecar_path
 from data_prep.beam import progress as beam_progress
@@ -100,7 +100,7 @@ class _MakeShard(beam.DoFn):
     @text_free
     def process(self, element: bytes) -> Iterator[bytes]:
         shard = RemoteShard(*json.loads(element))
-        outcome = outcome_of(functools.partial(self._make, shard))
+        outcome = Outcome(*attempted(functools.partial(self._make, shard)))
         if outcome.description is not None:
             beam_steps.count(COUNTERS, {"shards": 1, **outcome.description["counts"]})
         beam_progress.add(self._staging, shards=1)
@@ -116,9 +116,9 @@ class _MakeShard(beam.DoFn):
             try:
                 writer = _writer(self._shared)
                 with _one_at_a_time:
-                    description = writer.write(
-                        input_files=[text], output_files=[made], input_names=[shard.input_file]
-                    )
+                    (description,) = writer.write(
+                        input_files=[text], output_files={0: [made]}, input_names=[shard.input_file]
+                    ).values()
             except UserError as error:
                 raise UserError(str(error).replace(text, shard.input_file)) from None
             # A sidecar of an earlier file must not describe this one.
@@ -156,7 +156,7 @@ def _built(shared: ShardSettings) -> ExampleWriter:
         writer = ExampleWriter(
             vocab_file=vocab,
             do_lower_case=shared.do_lower_case,
-            settings=shared.settings,
+            settings=[shared.settings],
             buffer_bytes=shared.buffer_bytes,
             show_progress=False,
             vocab_name=shared.vocab_name,
@@ -166,7 +166,7 @@ def _built(shared: ShardSettings) -> ExampleWriter:
             f"a worker has bert-clinical {bert_clinical.__version__} in place of {shared.version}; "
             "give all workers the same installation"
         )
-    if writer.signature != json.loads(shared.signature):
+    if writer.signatures[0] != json.loads(shared.signature):
         raise UserError(
             f"{shared.vocab_file} is another file to this worker than to the program; give all "
             "the same, and do not write to it while the program runs"

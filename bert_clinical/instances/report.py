@@ -20,41 +20,30 @@ def write_report(path: str | os.PathLike[str], descriptions: Sequence[Mapping[st
 
     Args:
       path: the page.
-      descriptions: sidecars, one for each shard.
+      descriptions: sidecars, one for each shard and each length that was made of it.
     """
-    total = {
-        name: sum(description["counts"][name] for description in descriptions)
-        for name in descriptions[0]["counts"]
-    }
+    by_length = _by_length(descriptions)
+    of_text = next(iter(by_length.values()))
     settings = descriptions[0]["flags"]
     page = report.Report(
         "Pretraining data",
         f"{'uncased' if settings['do_lower_case'] else 'cased'} vocabulary of "
-        f"{descriptions[0]['vocabulary']['entries']:,} entries, length "
-        f"{settings['max_seq_length']}, {settings['max_predictions_per_seq']} predictions, "
+        f"{descriptions[0]['vocabulary']['entries']:,} entries, {' and '.join(by_length)}, "
         f"dupe factor {settings['dupe_factor']}",
     )
-    page.add_tiles(
-        [
-            ("documents", f"{total['documents']:,}"),
-            ("words", f"{total['words']:,}"),
-            ("instances", f"{total['instances']:,}"),
-            ("WordPieces a word", f"{total['wordpieces'] / max(total['words'], 1):.2f}"),
-            ("random next", f"{100 * random_next_share(total):.1f}%"),
-            ("[UNK]", f"{100 * total['unknown_wordpieces'] / total['wordpieces']:.2f}%"),
-        ]
-    )
+    page.add_tiles(_tiles(by_length))
     page.add_section(
         "Sequence lengths",
         report.charts(
             *(
-                _lengths(_name(description), description)
-                for description in _with_sum(descriptions)[:_MOST_SHARDS_DRAWN]
+                _lengths(_name(description) + _apart(length, by_length), description)
+                for length, found in by_length.items()
+                for description in _with_sum(found)[:_MOST_SHARDS_DRAWN]
             )
         ),
         text="Share of the instances by their WordPieces, padding not counted.",
     )
-    drawn = [description for description in descriptions if description["shares"]["unknown"]]
+    drawn = [description for description in of_text if description["shares"]["unknown"]]
     if drawn:
         drawn = drawn[:_MOST_SHARDS_DRAWN]
         page.add_section(
@@ -74,10 +63,54 @@ def write_report(path: str | os.PathLike[str], descriptions: Sequence[Mapping[st
         report.table(
             ["input", "documents", "words", "WordPieces", "instances", "[UNK] %", "truncated %",
              "random next %", "padding %"],
-            [_row(description) for description in descriptions],
+            [
+                _row(_name(description) + _apart(length, by_length), description)
+                for length, found in by_length.items()
+                for description in found
+            ],
         ),
     )  # fmt: skip
     page.write(path)
+
+
+def _by_length(
+    descriptions: Sequence[Mapping[str, Any]],
+) -> dict[str, list[Mapping[str, Any]]]:
+    """Returns the shards of each length of sequences, by what the page calls it."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for description in descriptions:
+        flags = description["flags"]
+        length = f"length {flags['max_seq_length']}, {flags['max_predictions_per_seq']} predictions"
+        found.setdefault(length, []).append(description)
+    return found
+
+
+def _apart(length: str, by_length: Mapping[str, Any]) -> str:
+    """Returns what tells a length from others, nothing where there is one only."""
+    return f" ({length.partition(',')[0]})" if len(by_length) > 1 else ""
+
+
+def _tiles(by_length: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, str]]:
+    """Returns the key figures, those of the text once and the others for each length."""
+    totals = {
+        _apart(length, by_length): {
+            name: sum(description["counts"][name] for description in found)
+            for name in found[0]["counts"]
+        }
+        for length, found in by_length.items()
+    }
+    text = next(iter(totals.values()))
+    return [
+        ("documents", f"{text['documents']:,}"),
+        ("words", f"{text['words']:,}"),
+        *((f"instances{of}", f"{total['instances']:,}") for of, total in totals.items()),
+        ("WordPieces a word", f"{text['wordpieces'] / max(text['words'], 1):.2f}"),
+        *(
+            (f"random next{of}", f"{100 * random_next_share(total):.1f}%")
+            for of, total in totals.items()
+        ),
+        ("[UNK]", f"{100 * text['unknown_wordpieces'] / text['wordpieces']:.2f}%"),
+    ]
 
 
 def _name(description: Mapping[str, Any]) -> str:
@@ -110,11 +143,11 @@ def _lengths(caption: str, description: Mapping[str, Any]) -> str:
     return report.histogram(edges, counts, x_label="WordPieces", caption=caption)
 
 
-def _row(description: Mapping[str, Any]) -> list[Any]:
+def _row(name: str, description: Mapping[str, Any]) -> list[Any]:
     counts, shares = description["counts"], description["shares"]
     return [
-        _name(description),
-        *(counts[name] for name in ("documents", "words", "wordpieces", "instances")),
+        name,
+        *(counts[kind] for kind in ("documents", "words", "wordpieces", "instances")),
         100.0 * shares["unknown"],
         100.0 * shares["truncated_pairs"],
         100.0 * random_next_share(counts),

@@ -24,10 +24,10 @@ def create_pretraining_data(
     *,
     input_files: Sequence[Path],
     output_files: Sequence[Path] = (),
-    output_dir: str | os.PathLike[str] | None = None,
+    output_dirs: Sequence[str | os.PathLike[str]] = (),
     vocab_file: str | os.PathLike[str],
     do_lower_case: bool,
-    settings: InstanceSettings,
+    settings: Sequence[InstanceSettings],
     num_workers: int = 1,
     buffer_bytes: int = 256 << 20,
     stats_only: bool = False,
@@ -38,30 +38,32 @@ def create_pretraining_data(
 
     Args:
       input_files: text, a sentence a line, a blank line between documents.
-      output_files: filled in turn; or
-      output_dir: for a shard for each input file.
+      output_files: filled in turn, by the first of the settings; or
+      output_dirs: for a shard for each input file, a folder for each of the settings.
       vocab_file: WordPiece vocabulary.
       do_lower_case: whether it is an uncased one.
-      settings: how examples are cut and masked.
-      num_workers: processes for `output_dir`.
+      settings: how examples are cut and masked; several for several sets of them, all made in one
+        pass over the text.
+      num_workers: processes for `output_dirs`.
       buffer_bytes: examples beyond this size wait on disk, for each process.
       stats_only: writes no examples.
       report_file: an HTML page about the data.
       check_case: refuse a casing that the vocabulary contradicts.
 
     Returns:
-      The description of each shard, as it stands in the sidecars.
+      The description of each shard, as it stands in the sidecars; those of the first settings
+      first.
 
     Raises:
       UserError: an input or the vocabulary cannot be used, or an output would overwrite one.
     """
-    shards = [] if output_dir is None else plan_shards(input_files, output_dir)
+    shards = plan_shards(input_files, output_dirs) if output_dirs else []
     examples = [*output_files, *(shard.output_file for shard in shards)]
     report = [] if report_file is None else [Path(report_file)]
     _require_distinct([*examples, *report], [*input_files, Path(vocab_file)])
     require_usable_vocab(vocab_file, do_lower_case, check_case=check_case)
     for path in [] if stats_only else examples:
-        make_folder(path.parent, "output_file" if output_dir is None else "output_dir")
+        make_folder(path.parent, "output_dir" if output_dirs else "output_file")
     for path in report:
         make_folder(path.parent, "report_file")
     if shards and not stats_only:
@@ -80,13 +82,11 @@ def create_pretraining_data(
             settings=settings,
             buffer_bytes=buffer_bytes,
         )
-        groups = [[shard.input_file] for shard in shards] or [list(input_files)]
-        descriptions = [
-            writer.write(input_files=group, output_files=[] if stats_only else output_files)
-            for group in groups
-        ]
-    places = [] if stats_only else [output_dir] if output_dir is not None else output_files
-    tell(descriptions, places, report_file)
+        groups = [[path] for path in input_files] if shards else [input_files]
+        wanted = dict.fromkeys(range(len(settings)), [] if stats_only else output_files)
+        made = [writer.write(input_files=group, output_files=wanted) for group in groups]
+        descriptions = [found[number] for number in wanted for found in made]
+    tell(descriptions, [] if stats_only else [*output_dirs, *output_files], report_file)
     return descriptions
 
 
@@ -102,8 +102,12 @@ def tell(
       places: files or folders of the examples.
       report_file: an HTML page about the data; None for none.
     """
+    lengths = {description["flags"]["max_seq_length"] for description in descriptions}
     for description in descriptions:
-        _log.info("%s:", listed(Path(entry["path"]).name for entry in description["inputs"]))
+        name = listed(Path(entry["path"]).name for entry in description["inputs"])
+        if len(lengths) > 1:
+            name += f", length {description['flags']['max_seq_length']}"
+        _log.info("%s:", name)
         for line in summary(description):
             _log.info("  %s", line)
     for line in doubts(descriptions):

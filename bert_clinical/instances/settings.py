@@ -18,8 +18,16 @@ class InstanceSettings:
     """Google's flags that shape the instances; their helps say what each is."""
 
     do_whole_word_mask: bool = setting(False, "Mask whole words rather than single WordPieces.")
-    max_seq_length: int = setting(128, "WordPieces in a sequence.")
-    max_predictions_per_seq: int = setting(20, "The most WordPieces that are masked in a sequence.")
+    max_seq_length: int = setting(
+        128,
+        "WordPieces in a sequence. Several lengths, as 128,512, are made in one pass over the "
+        "text, each as a run of its own would make it; they need as many "
+        "--max_predictions_per_seq and --output_dir.",
+        listed=True,
+    )
+    max_predictions_per_seq: int = setting(
+        20, "The most WordPieces that are masked in a sequence; one for each length.", listed=True
+    )
     random_seed: int = setting(12345, "Seed of all random choices.")
     dupe_factor: int = setting(
         10, "How many times the text is gone through, masked differently each time."

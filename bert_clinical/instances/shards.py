@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bert_clinical.instances.settings import InstanceSettings
 from bert_clinical.instances.writer import ExampleWriter, is_complete, signature
@@ -26,12 +26,21 @@ STAGING_NAME = SHARDS_BEAM_FOLDER
 
 _SHOWN_FAILURES = 3
 
+Result = TypeVar("Result")
+
 
 class Shard(NamedTuple):
-    """An input file and what becomes of it."""
+    """An input file and what becomes of it.
+
+    Attributes:
+      input_file: the text.
+      output_file: its examples.
+      number: the place of the settings by which they are cut and masked.
+    """
 
     input_file: Path
     output_file: Path
+    number: int
 
 
 class Outcome(NamedTuple):
@@ -41,15 +50,23 @@ class Outcome(NamedTuple):
     failure: str | None
 
 
-def plan_shards(input_files: Sequence[Path], output_dir: str | os.PathLike[str]) -> list[Shard]:
-    """Returns the shards: `<stem>.tfrecord` in `output_dir` for each input file.
+def plan_shards(
+    input_files: Sequence[Path], output_dirs: Sequence[str | os.PathLike[str]]
+) -> list[Shard]:
+    """Returns the shards: `<stem>.tfrecord` in each folder for each input file.
+
+    Args:
+      input_files: the texts.
+      output_dirs: a folder for each of the settings.
 
     Raises:
       UserError: two files would become the same shard.
     """
     names = shard_names([str(path) for path in input_files])
     return [
-        Shard(path, Path(output_dir) / name) for path, name in zip(input_files, names, strict=True)
+        Shard(path, Path(output_dir) / name, number)
+        for number, output_dir in enumerate(output_dirs)
+        for path, name in zip(input_files, names, strict=True)
     ]
 
 
@@ -76,19 +93,20 @@ def make_shards(
     shards: Sequence[Shard],
     vocab_file: str | os.PathLike[str],
     do_lower_case: bool,
-    settings: InstanceSettings,
+    settings: Sequence[InstanceSettings],
     buffer_bytes: int,
     num_workers: int,
 ) -> list[dict[str, Any]]:
     """Makes the shards that are missing, each as if its input file were the only one.
 
-    Several programs may fill a folder, each with shards of its own.
+    Those of one input file are made together, of a text that is read once. Several programs may
+    fill a folder, each with shards of its own.
 
     Args:
-      shards: what to make, at least one, all in one folder, which exists.
+      shards: what to make, at least one; their folders exist.
       vocab_file: WordPiece vocabulary.
       do_lower_case: whether it is an uncased one.
-      settings: how examples are cut and masked.
+      settings: how examples are cut and masked, in the order of the shards' numbers.
       buffer_bytes: of each process.
       num_workers: processes; their number changes nothing in the output.
 
@@ -99,10 +117,13 @@ def make_shards(
       UserError: a shard that exists was made otherwise, or one could not be made, as when another
         program is making it; those that could are kept. A runner of Beam has the folder.
     """
-    folder = shards[0].output_file.parent
-    # Not alone: the jobs of an array, each with its own inputs, write to one folder.
-    with atomic_files.held(folder, "create_pretraining_data --runner", together=True):
-        files.remove_folder(str(folder / STAGING_NAME))
+    with contextlib.ExitStack() as stack:
+        for folder in dict.fromkeys(shard.output_file.parent for shard in shards):
+            # Not alone: the jobs of an array, each with its own inputs, write to one folder.
+            stack.enter_context(
+                atomic_files.held(folder, "create_pretraining_data --runner", together=True)
+            )
+            files.remove_folder(str(folder / STAGING_NAME))
         return _make_missing(shards, vocab_file, do_lower_case, settings, buffer_bytes, num_workers)
 
 
@@ -110,12 +131,12 @@ def _make_missing(
     shards: Sequence[Shard],
     vocab_file: str | os.PathLike[str],
     do_lower_case: bool,
-    settings: InstanceSettings,
+    settings: Sequence[InstanceSettings],
     buffer_bytes: int,
     num_workers: int,
 ) -> list[dict[str, Any]]:
-    wanted = signature(vocab_file, do_lower_case, settings)
-    descriptions = {shard: _finished(shard, wanted) for shard in shards}
+    wanted = [signature(vocab_file, do_lower_case, each) for each in settings]
+    descriptions = {shard: _finished(shard, wanted[shard.number]) for shard in shards}
     missing = [shard for shard in shards if descriptions[shard] is None]
     for shard in missing:
         if shard.output_file.exists() and sidecar_path(shard.output_file).exists():
@@ -124,28 +145,38 @@ def _make_missing(
         _log.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
     make_worker = functools.partial(_ShardMaker, vocab_file, do_lower_case, settings, buffer_bytes)
     failures = []
-    total = sum(shard.input_file.stat().st_size for shard in missing)
+    by_input: dict[Path, list[Shard]] = {}
+    for shard in missing:
+        by_input.setdefault(shard.input_file, []).append(shard)
+    sizes = {path: path.stat().st_size for path in by_input}
     with _nothing_partial(missing), contextlib.ExitStack() as stack:
         # The largest first, so that the last worker to end does not end long after the others.
-        missing.sort(key=lambda shard: -shard.input_file.stat().st_size)
-        by_name = {str(shard.input_file): shard for shard in missing}
+        by_name = {str(path): by_input[path] for path in sorted(sizes, key=lambda p: -sizes[p])}
         progress = stack.enter_context(
-            Progress("making shards", "bytes", total=total, rate_unit="words")
+            Progress("making shards", "bytes", total=sum(sizes.values()), rate_unit="words")
         )
-        workers: Workers[Shard, Outcome] = stack.enter_context(
-            Workers(make_worker, min(num_workers, max(len(missing), 1)))
+        workers: Workers[list[Shard], tuple[list[dict[str, Any]] | None, str | None]] = (
+            stack.enter_context(Workers(make_worker, min(num_workers, max(len(by_name), 1))))
         )
-        for name, outcome in workers.work(by_name.items()):
-            shard = by_name[name]
-            if outcome.description is None:
-                failures.append(f"{name}: {outcome.failure}")
+        for name, (made, failure) in workers.work(by_name.items()):
+            if made is None:
+                failures.append(f"{name}: {failure}")
                 continue
-            descriptions[shard] = outcome.description
-            counts = outcome.description["counts"]
-            progress.advance(shard.input_file.stat().st_size, rate=counts["words"])
-            _log.info("%s: %s instances", shard.output_file.name, f"{counts['instances']:,}")
-    require_no_failures(failures, len(shards))
+            words = 0
+            for shard, description in zip(by_name[name], made, strict=True):
+                descriptions[shard] = description
+                words = description["counts"]["words"]
+                instances = f"{description['counts']['instances']:,}"
+                _log.info("%s: %s instances", _place(shard, settings), instances)
+            progress.advance(sizes[by_name[name][0].input_file], rate=words)
+    require_no_failures(failures, len({shard.input_file for shard in shards}))
     return [description for description in descriptions.values() if description is not None]
+
+
+def _place(shard: Shard, settings: Sequence[InstanceSettings]) -> str:
+    """Returns how a shard is called: by its name, and its folder's where there are several."""
+    path = shard.output_file
+    return path.name if len(settings) == 1 else f"{path.parent.name}/{path.name}"
 
 
 def require_no_failures(failures: Sequence[str], shards: int) -> None:
@@ -235,7 +266,7 @@ class _ShardMaker:
         self,
         vocab_file: str | os.PathLike[str],
         do_lower_case: bool,
-        settings: InstanceSettings,
+        settings: Sequence[InstanceSettings],
         buffer_bytes: int,
     ) -> None:
         self._writer = ExampleWriter(
@@ -246,24 +277,27 @@ class _ShardMaker:
             show_progress=False,
         )
 
-    def __call__(self, shard: Shard) -> Outcome:
-        return outcome_of(
-            functools.partial(
-                self._writer.write,
-                input_files=[shard.input_file],
-                output_files=[shard.output_file],
-                is_there=functools.partial(_finished, shard, self._writer.signature),
-            )
+    def __call__(self, shards: list[Shard]) -> tuple[list[dict[str, Any]] | None, str | None]:
+        return attempted(functools.partial(self._make, shards))
+
+    def _make(self, shards: list[Shard]) -> list[dict[str, Any]]:
+        """Returns the descriptions of shards of one input file, which are there then."""
+        by_number = {shard.number: shard for shard in shards}
+        found = self._writer.write(
+            input_files=[shards[0].input_file],
+            output_files={number: [shard.output_file] for number, shard in by_number.items()},
+            is_there=lambda number: _finished(by_number[number], self._writer.signatures[number]),
         )
+        return [found[shard.number] for shard in shards]
 
 
-def outcome_of(make: Callable[[], dict[str, Any]]) -> Outcome:
-    """Calls what makes a shard and says what came of it."""
+def attempted(make: Callable[[], Result]) -> tuple[Result | None, str | None]:
+    """Calls what makes shards; returns its result, or None and one line that says why."""
     try:
-        return Outcome(make(), None)
+        return make(), None
     except UserError as error:
-        return Outcome(None, str(error))
+        return None, str(error)
     except OSError as error:
-        return Outcome(None, os_error_message(error))
+        return None, os_error_message(error)
     except Exception as error:  # noqa: BLE001
-        return Outcome(None, internal_error_message(error))
+        return None, internal_error_message(error)

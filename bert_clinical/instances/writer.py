@@ -36,10 +36,14 @@ class ExampleWriter:
     Args:
       vocab_file: WordPiece vocabulary that `require_usable_vocab` takes.
       do_lower_case: whether it is an uncased one.
-      settings: how examples are cut and masked.
+      settings: how examples are cut and masked. Several of them are made of a text in one pass,
+        each as if it were the only one.
       buffer_bytes: examples beyond this size wait on disk, beside the output.
       show_progress: whether progress is shown.
       vocab_name: how sidecars call the vocabulary; `vocab_file` if None.
+
+    Attributes:
+      signatures: the `signature` of each of the settings.
     """
 
     def __init__(
@@ -47,57 +51,73 @@ class ExampleWriter:
         *,
         vocab_file: str | os.PathLike[str],
         do_lower_case: bool,
-        settings: InstanceSettings,
+        settings: Sequence[InstanceSettings],
         buffer_bytes: int = DEFAULT_BUFFER_BYTES,
         show_progress: bool = True,
         vocab_name: str | None = None,
     ) -> None:
         self._tokenizer = FullTokenizer(vocab_file, do_lower_case)
-        self._settings = settings
+        self._settings = tuple(settings)
         self._buffer_bytes = buffer_bytes
         self._show_progress = show_progress
-        self._typecode = settings.typecode(self._tokenizer.vocab)
+        # The wider type holds what the narrower one does: "I" sorts after "H".
+        self._typecode = max(each.typecode(self._tokenizer.vocab) for each in settings)
         # Kept from one output to the next, with the words that it has seen.
         self._encoder = LineEncoder(self._tokenizer, typecode=self._typecode)
-        self.signature = signature(vocab_file, do_lower_case, settings, vocab_name)
+        self.signatures = tuple(
+            signature(vocab_file, do_lower_case, each, vocab_name) for each in settings
+        )
 
     def write(
         self,
         *,
         input_files: Sequence[str | os.PathLike[str]],
-        output_files: Sequence[str | os.PathLike[str]],
+        output_files: Mapping[int, Sequence[str | os.PathLike[str]]],
         input_names: Sequence[str] | None = None,
-        is_there: Callable[[], dict[str, Any] | None] = lambda: None,
-    ) -> dict[str, Any]:
+        is_there: Callable[[int], dict[str, Any] | None] = lambda number: None,
+    ) -> dict[int, dict[str, Any]]:
         """Writes the examples of all input files, one to each output file in turn.
 
-        Output files and their sidecars appear when they are complete.
+        Output files and their sidecars appear when those of the same settings are complete.
 
         Args:
           input_files: a sentence a line, a blank line between documents.
-          output_files: their folders exist; without any the examples are only counted.
+          output_files: by the place of the settings that they follow from; other settings make
+            nothing. Their folders exist; without any files the examples are only counted.
           input_names: how sidecars call the input files; their absolute paths if None.
-          is_there: returns the description of the outputs if they need not be made; called when
-            no other program can be making them.
+          is_there: returns the description of the outputs of the settings at a place if they need
+            not be made; called when no other program can be making them.
 
         Returns:
-          The description that stands in the sidecars.
+          The descriptions that stand in the sidecars, by the place of the settings.
 
         Raises:
           UserError: the text cannot be read, or there is none; or another program is writing the
             outputs.
         """
         # Opened first, so that an output that cannot be written is known before the work.
-        with TFRecordOutputs(output_files) as outputs:
-            description = is_there()
-            if description is not None:
-                return description
+        with contextlib.ExitStack() as stack:
+            outputs = {
+                number: stack.enter_context(TFRecordOutputs(paths))
+                for number, paths in output_files.items()
+            }
+            found = {number: is_there(number) for number in outputs}
+            descriptions = {n: known for n, known in found.items() if known is not None}
+            missing = [number for number in outputs if number not in descriptions]
+            if not missing:
+                return descriptions
             corpus = self._read(input_files)
-            counts = self._make_and_encode(corpus, outputs.streams, output_files)
             names = input_names or [os.path.abspath(path) for path in input_files]  # noqa: PTH100
-            description = self._description(corpus, counts, names, outputs.finish())
-            outputs.commit(description)
-        return description
+            for number in missing:
+                made = outputs[number]
+                counts = self._make_and_encode(
+                    corpus, self._settings[number], made.streams, output_files[number]
+                )
+                descriptions[number] = self._description(
+                    number, corpus, counts, names, made.finish()
+                )
+                made.commit(descriptions[number])
+        return descriptions
 
     def _read(self, input_files: Sequence[str | os.PathLike[str]]) -> Corpus:
         size = sum(Path(path).stat().st_size for path in input_files)
@@ -118,10 +138,10 @@ class ExampleWriter:
     def _make_and_encode(
         self,
         corpus: Corpus,
+        settings: InstanceSettings,
         streams: Sequence[IO[bytes]],
         output_files: Sequence[str | os.PathLike[str]],
     ) -> InstanceCounts:
-        settings = self._settings
         width = instance_width(settings.max_seq_length, settings.max_predictions_per_seq)
         maker = InstanceMaker(corpus, self._tokenizer.vocab, settings)
         folder = Path(output_files[0]).parent if output_files else Path()
@@ -142,14 +162,18 @@ class ExampleWriter:
             if streams:
                 order = maker.final_order(counts.instances)
                 with self._progress("writing", "examples", len(order), "examples") as progress:
-                    for size in self._encode(store, order, streams):
+                    for size in self._encode(settings, store, order, streams):
                         progress.advance(size)
         return counts
 
     def _encode(
-        self, store: InstanceStore, order: np.ndarray, streams: Sequence[IO[bytes]]
+        self,
+        settings: InstanceSettings,
+        store: InstanceStore,
+        order: np.ndarray,
+        streams: Sequence[IO[bytes]],
     ) -> Iterator[int]:
-        length, predictions = self._settings.max_seq_length, self._settings.max_predictions_per_seq
+        length, predictions = settings.max_seq_length, settings.max_predictions_per_seq
         bound = encoding.framed_size_bound(length, predictions, max(self._tokenizer.vocab.values()))
         # As many examples at a time as fit a buffer of 16 MB.
         at_once = max((16 << 20) // bound, 1)
@@ -169,6 +193,7 @@ class ExampleWriter:
 
     def _description(
         self,
+        number: int,
         corpus: Corpus,
         counts: InstanceCounts,
         input_names: Sequence[str],
@@ -179,7 +204,7 @@ class ExampleWriter:
         canaries = canary_record.of_texts(input_names)
         return {
             "bert_clinical_version": bert_clinical.__version__,
-            **self.signature,
+            **self.signatures[number],
             "inputs": [
                 {"path": name, "sha256": digest}
                 for name, digest in zip(input_names, corpus.sha256, strict=True)

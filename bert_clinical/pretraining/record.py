@@ -12,8 +12,18 @@ from bert_clinical import __version__
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.evaluation import RESULTS, perplexity
-from bert_clinical.weights.provenance import RUN_FILE, TRAINING_FILES, canaries_in, read_run
+from bert_clinical.pretraining.state import checkpoint_fingerprint
+from bert_clinical.weights.checkpoint import checkpoint_step, resolve_checkpoint
+from bert_clinical.weights.provenance import (
+    PARENT,
+    RUN_FILE,
+    TRAINING_FILES,
+    canaries_in,
+    read_run,
+)
+from data_prep.canaries import record as canary_record
 from data_prep.common import atomic_files
+from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +39,10 @@ class RunRecord:
       flags: by name, `gelu` among them.
       sidecars: what is known of how the data was made, by file.
       training_files: those that are trained on; the others are held out.
+
+    Attributes:
+      parent: what `parent_of` tells of the checkpoint that the weights began from; None where they
+        were random.
     """
 
     def __init__(
@@ -39,6 +53,7 @@ class RunRecord:
         sidecars: Mapping[str, Any],
         training_files: Sequence[str],
     ) -> None:
+        self.parent: dict[str, Any] | None = None
         self._path = output_dir / RUN_FILE
         self._origin = {
             "gelu": flags["gelu"],
@@ -55,7 +70,46 @@ class RunRecord:
         Args:
           facts: `steps`, `checkpoint` and how the training went.
         """
-        atomic_files.write_json(self._path, {**_program(), **self._origin, **facts})
+        parent = {PARENT: self.parent} if self.parent else {}
+        atomic_files.write_json(self._path, {**_program(), **self._origin, **parent, **facts})
+
+
+def parent_of(prefix: str) -> dict[str, Any]:
+    """Returns what a record says of the checkpoint that a run's weights begin from.
+
+    Where a run made it, that run's flags and its own parent stand in it too: the record tells all
+    of a model's training, wherever the earlier folders are by then.
+
+    Args:
+      prefix: the checkpoint.
+
+    Raises:
+      UserError: the record beside it is broken.
+    """
+    path = Path(prefix)
+    run = read_run(path.parent)
+    return {
+        "folder": str(path.parent),
+        "checkpoint": path.name,
+        "step": checkpoint_step(prefix),
+        "fingerprint": checkpoint_fingerprint(prefix),
+        **{name: run[name] for name in ("flags", canary_record.KEY, PARENT) if name in run},
+    }
+
+
+def is_another(checkpoint: str, parent: Mapping[str, Any]) -> bool:
+    """Tells whether a checkpoint is there and not the one that a record calls the parent.
+
+    Args:
+      checkpoint: a prefix, an .index file or a folder, as `--init_checkpoint` takes them.
+      parent: as `parent_of` gave it.
+    """
+    try:
+        found = checkpoint_fingerprint(resolve_checkpoint(checkpoint))
+    except UserError:
+        # A run that goes on does not need it any more.
+        return False
+    return found != parent.get("fingerprint")
 
 
 def write_evaluation(

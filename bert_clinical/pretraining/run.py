@@ -33,7 +33,7 @@ from bert_clinical.pretraining.errors import translated_errors
 from bert_clinical.pretraining.evaluation import RESULTS
 from bert_clinical.pretraining.log import CURVES_NAME, TrainingLog, read_history
 from bert_clinical.pretraining.options import TrainingOptions
-from bert_clinical.pretraining.record import RunRecord
+from bert_clinical.pretraining.record import RunRecord, is_another, parent_of
 from bert_clinical.pretraining.settings import (
     decisive_settings,
     require_same_settings,
@@ -52,7 +52,7 @@ from bert_clinical.pretraining.state import (
 from bert_clinical.pretraining.step import METRICS
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from bert_clinical.weights import checkpoint
-from bert_clinical.weights.provenance import BEST_FILE
+from bert_clinical.weights.provenance import BEST_FILE, PARENT, as_object, read_run
 from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -136,10 +136,24 @@ class Run:
             else:
                 _log.info("Starting from random weights (no --init_checkpoint)")
             if self.agreement.is_chief:
+                self._record.parent = self._parent(init_checkpoint)
                 self._recall_evaluations()
                 if self.latest is not None:
                     self._make_up_for_a_kill(self.latest)
         self.gave_up = self.agreement.of_chief(self._is_hopeless())
+
+    def _parent(self, init_checkpoint: str | None) -> dict[str, Any] | None:
+        """Returns what the record is to say of the checkpoint that this run began from."""
+        if self.latest is None:
+            return parent_of(init_checkpoint) if init_checkpoint else None
+        began = as_object(read_run(self.output_dir).get(PARENT))
+        if began and init_checkpoint and is_another(init_checkpoint, began):
+            _log.warning(
+                "This run began from %s (step %s, %s), and --init_checkpoint is another by now; to "
+                "train on from that, choose another --output_dir",
+                began.get("checkpoint"), began.get("step"), began.get("fingerprint"),
+            )  # fmt: skip
+        return began or None
 
     def _recall_evaluations(self) -> None:
         """Takes up what earlier starts found on held-out data."""

@@ -21,6 +21,9 @@ BEST_FILE = "best_checkpoint.json"
 TRAINING_FILES = "training_files"
 """In a record: the files that were trained on, named as in its `data`."""
 
+PARENT = "parent"
+"""Under which a run's record tells of the checkpoint that its weights began from."""
+
 
 def read_run(folder: Path) -> dict[str, Any]:
     """Returns what `run_pretraining` left beside its checkpoints, an empty dict where nothing.
@@ -30,6 +33,20 @@ def read_run(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_FILE
     return read_json_object(path) if path.is_file() else {}
+
+
+def earlier_runs(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns what a record tells of the runs before its own, the first of them first.
+
+    A checkpoint that no run of this project made, such as BioBERT's, is none of them.
+    """
+    found = []
+    parent = as_object(run.get(PARENT))
+    while parent:
+        if as_object(parent.get("flags")):
+            found.append(parent)
+        parent = as_object(parent.get(PARENT))
+    return found[::-1]
 
 
 def best_checkpoint(folder: Path) -> str:
@@ -100,7 +117,10 @@ def recorded_canaries(source: Path) -> list[str] | None:
     run = read_run(source if source.is_dir() else source.parent)
     if not run:
         return None
-    return list(as_object(as_object(run.get(canary_record.KEY)).get(canary_record.SETS)))
+    sets: dict[str, Any] = {}
+    for trained in (*earlier_runs(run), run):
+        sets |= as_object(as_object(trained.get(canary_record.KEY)).get(canary_record.SETS))
+    return list(sets)
 
 
 def recorded_gelu(folder: Path) -> tuple[str, Path] | None:
@@ -124,6 +144,8 @@ def recorded_gelu(folder: Path) -> tuple[str, Path] | None:
 def recorded_length(folder: Path, positions: int) -> int | None:
     """Returns the longest sequence in WordPieces that a checkpoint's folder says it was trained on.
 
+    Of several runs, each from the checkpoint of the one before, it is that of all of them.
+
     Args:
       folder: of the checkpoint.
       positions: of the model.
@@ -132,11 +154,13 @@ def recorded_length(folder: Path, positions: int) -> int | None:
       None where no file says it, or it is all that the model takes.
     """
     conversion = folder / RECORD_FILE
-    run = as_object(read_run(folder).get("flags"))
-    for record in (run, read_json_object(conversion) if conversion.is_file() else {}):
-        length = record.get("max_seq_length")
-        if isinstance(length, int) and length > 0:
-            return length if length < positions else None
+    run = read_run(folder)
+    trained = [as_object(each.get("flags")) for each in (*earlier_runs(run), run)]
+    for records in (trained, [read_json_object(conversion)] if conversion.is_file() else []):
+        found = [record.get("max_seq_length") for record in records]
+        lengths = [length for length in found if isinstance(length, int) and length > 0]
+        if lengths:
+            return max(lengths) if max(lengths) < positions else None
     return None
 
 

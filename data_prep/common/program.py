@@ -90,8 +90,9 @@ class ProgramFlags(flags.FlagValues):
             )
         for name in self:
             value = self[name].value
-            if isinstance(value, int) and not -_LARGEST_INTEGER <= value < _LARGEST_INTEGER:
-                raise UsageError(f"--{name}: expected a whole number of at most 64 bits")
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int) and not -_LARGEST_INTEGER <= number < _LARGEST_INTEGER:
+                    raise UsageError(f"--{name}: expected a whole number of at most 64 bits")
         missing = [f"--{name}" for name in self.__dict__["_required"] if self[name].value is None]
         if missing:
             listed = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))

@@ -6,12 +6,14 @@ class Settings:
 
 settings_flags.define(values, Settings)
 settings = settings_flags.read(values, Settings)
+
+A flag that is `listed` takes several whole numbers, for as many settings, which `read_each` gives.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
@@ -32,6 +34,26 @@ class _Flag:
     minimum: float | None
     maximum: float | None
     choices: Sequence[str] | None
+    listed: bool
+
+
+class _WholeNumbers(flags.ArgumentParser[tuple[int, ...]]):
+    """Whole numbers with commas between."""
+
+    syntactic_help = "a whole number, or several with commas between"
+
+    def parse(self, argument: Any) -> tuple[int, ...]:
+        """Returns the numbers; absl tells the user of a `ValueError`."""
+        return tuple(map(flags.IntegerParser().parse, str(argument).split(",")))
+
+    def flag_type(self) -> str:
+        """Returns what `--help` calls the value."""
+        return "integer, ..."
+
+
+class _WithCommas(flags.ArgumentSerializer[tuple[int, ...]]):
+    def serialize(self, value: tuple[int, ...]) -> str:
+        return ",".join(map(str, value))
 
 
 def setting(
@@ -41,6 +63,7 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: Sequence[str] | None = None,
+    listed: bool = False,
 ) -> Any:
     """Returns a dataclass field that is also a flag of the field's name.
 
@@ -50,8 +73,10 @@ def setting(
       minimum: the smallest number.
       maximum: the largest number.
       choices: the values that a string can have.
+      listed: the flag takes several whole numbers, comma-separated, for as many settings. They have
+        no bounds here.
     """
-    flag = _Flag(help, minimum, maximum, choices)
+    flag = _Flag(help, minimum, maximum, choices, listed)
     return dataclasses.field(default=default, metadata={_KEY: flag})
 
 
@@ -71,6 +96,10 @@ def define(values: ProgramFlags, settings: type, *names: str, **defaults: Any) -
         bounds = {"lower_bound": flag.minimum, "upper_bound": flag.maximum, "flag_values": values}
         if flag.choices is not None:
             flags.DEFINE_enum(name, default, list(flag.choices), flag.help, flag_values=values)
+        elif flag.listed:
+            flags.DEFINE(
+                _WholeNumbers(), name, str(default), flag.help, values, _WithCommas()
+            )  # fmt: skip
         elif isinstance(default, bool):
             flags.DEFINE_boolean(name, default, flag.help, flag_values=values)
         elif isinstance(default, int):
@@ -89,12 +118,40 @@ def read(values: ProgramFlags, settings: type[Settings], **others: Any) -> Setti
       settings: the dataclass.
       **others: fields that are no flags.
     """
-    found = {
-        field.name: values[field.name].value
-        for field in dataclasses.fields(settings)  # type: ignore[arg-type]
-        if _KEY in field.metadata
-    }
-    return settings(**found, **others)
+    return settings(**_values(values, _fields(settings)), **others)
+
+
+def read_each(values: ProgramFlags, settings: type[Settings]) -> list[Settings]:
+    """Returns the settings that the flags say, of which the listed ones may say several.
+
+    Args:
+      values: the parsed flags.
+      settings: the dataclass, at least one field of which is listed.
+
+    Raises:
+      UsageError: listed flags do not name as many numbers as one another.
+    """
+    fields = _fields(settings)
+    found = _values(values, fields)
+    listed = [name for name, flag in fields.items() if flag.listed]
+    counts = [len(found[name]) for name in listed]
+    if len(set(counts)) > 1:
+        told = " and ".join(f"--{n} names {count}" for n, count in zip(listed, counts, strict=True))
+        raise UsageError(f"{told}; expected as many, the first for the first and so on")
+    return [
+        settings(**{**found, **dict(zip(listed, numbers, strict=True))})
+        for numbers in zip(*(found[name] for name in listed), strict=True)
+    ]
+
+
+def _fields(settings: type) -> dict[str, _Flag]:
+    """Returns the flags among a dataclass's fields, by name."""
+    fields = dataclasses.fields(settings)
+    return {field.name: field.metadata[_KEY] for field in fields if _KEY in field.metadata}
+
+
+def _values(values: ProgramFlags, names: Iterable[str]) -> dict[str, Any]:
+    return {name: values[name].value for name in names}
 
 
 def define_tpu_flags(values: ProgramFlags) -> None:

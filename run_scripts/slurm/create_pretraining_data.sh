@@ -30,7 +30,10 @@ input=$(input_of_task "$INPUT_FILE")
 if [[ -d $input ]]; then
   texts=$(find "$input" -maxdepth 1 -name '*.txt' -size +0 | LC_ALL=C sort | paste -sd,)
   [[ -n "$texts" ]] || { echo "$input: all text is empty; it has no examples" && exit; }
-  OUTPUT_DIR=$OUTPUT_DIR/$(basename "$input") input=$texts
+  name=$(basename "$input")
+  # MAX_SEQ_LENGTH=128,512 has a folder for each length.
+  [[ ${MAX_SEQ_LENGTH:-} != *,* ]] || OUTPUT_DIR=${OUTPUT_DIR//,//"$name",}
+  OUTPUT_DIR=$OUTPUT_DIR/$name input=$texts
 fi
 export INPUT_FILE=$input OUTPUT_DIR
 exec "$ROOT/run_scripts/create_pretraining_data.sh" "$@"

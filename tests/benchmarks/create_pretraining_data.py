@@ -38,14 +38,14 @@ from bert_clinical.instances.settings import InstanceSettings
 text, vocab, output, dupe, buffer_mb, warm = sys.argv[1:]
 def maker(dupe):
     return ExampleWriter(vocab_file=vocab, do_lower_case=False, show_progress=False,
-        settings=InstanceSettings(dupe_factor=dupe), buffer_bytes=int(buffer_mb) << 20)
-maker(1).write(input_files=[warm], output_files=[output])
+        settings=[InstanceSettings(dupe_factor=dupe)], buffer_bytes=int(buffer_mb) << 20)
+maker(1).write(input_files=[warm], output_files={0: [output]})
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 def cpu():
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 this, before, wall, used = maker(int(dupe)), peak(), time.perf_counter(), cpu()
-counts = this.write(input_files=[text], output_files=[output])["counts"]
+counts = this.write(input_files=[text], output_files={0: [output]})[0]["counts"]
 print(json.dumps({"wall": time.perf_counter() - wall, "cpu": cpu() - used,
     "memory": peak() - before, **counts}))
 """

@@ -55,6 +55,39 @@ def test_some_fields_in_another_order_with_another_default() -> None:
     assert "How fast." in values.help_text("m", "")
 
 
+@dataclass(frozen=True)
+class Listed:
+    length: int = setting(128, "How long.", listed=True)
+    width: int = setting(20, "How wide.", listed=True)
+    loud: bool = setting(False, "Whether it is heard.")
+
+
+def listed(*arguments: str) -> ProgramFlags:
+    values = ProgramFlags()
+    settings_flags.define(values, Listed)
+    values.parse("program", arguments)
+    return values
+
+
+def test_listed_flags_give_several_settings() -> None:
+    assert settings_flags.read_each(listed(), Listed) == [Listed()]
+    assert settings_flags.read_each(listed("--length=7"), Listed) == [Listed(7)]
+    # As with any flag, the last one counts.
+    values = listed("--length=1", "--length=128,512", "--width=20,77", "--loud")
+    assert settings_flags.read_each(values, Listed) == [
+        Listed(128, 20, loud=True), Listed(512, 77, loud=True),
+    ]  # fmt: skip
+    assert "--length=<integer, ...> (default: 128)" in values.help_text("m", "")
+    with pytest.raises(UsageError, match="--length names 2 and --width names 1; expected as many"):
+        settings_flags.read_each(listed("--length=1,2"), Listed)
+
+
+@pytest.mark.parametrize("value", ["", "x", "1,", "1,,2", "1.5", "1 2", f"1,{1 << 63}"])
+def test_what_a_listed_flag_cannot_be_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="--length: expected a whole number"):
+        listed(f"--length={value}")
+
+
 @pytest.mark.parametrize("argument", ["--use_tpu", "--master=x", "--num_tpu_cores=8"])
 def test_flags_of_tpus_are_refused_in_words(argument: str) -> None:
     values = ProgramFlags()

@@ -213,8 +213,8 @@ def _made_shard(folder: Path) -> Any:
     from bert_clinical.instances.writer import summary
 
     made = make_shards(
-        shards=plan_shards([folder / "t.txt"], folder), vocab_file=golden("vocab_cased.txt"),
-        do_lower_case=False, settings=InstanceSettings(), buffer_bytes=1 << 20, num_workers=1,
+        shards=plan_shards([folder / "t.txt"], [folder]), vocab_file=golden("vocab_cased.txt"),
+        do_lower_case=False, settings=[InstanceSettings()], buffer_bytes=1 << 20, num_workers=1,
     )  # fmt: skip
     return [summary(description) for description in made]
 

@@ -141,6 +141,11 @@ def _several_outputs(inputs: Path, out: Path) -> Flags:
     return {**_examples(inputs, out, report_file="report.html"), "output_file": outputs}
 
 
+def _two_lengths(inputs: Path, out: Path) -> Flags:
+    lengths = {"max_seq_length": "32,64", "max_predictions_per_seq": "5,10"}
+    return {**_examples(inputs, out), **lengths, "output_dir": f"{out}/32,{out}/64"}
+
+
 def _tfrecords(inputs: Path, run: Run) -> None:
     _texts(inputs, run)
     run("bert_clinical.create_pretraining_data", **_examples(inputs, inputs, output_dir="."))
@@ -352,6 +357,7 @@ CASES = [
         },
         workers=True,
     ),
+    _CREATE("create_pretraining_data two lengths", flags=_two_lengths),
     _CREATE(
         "create_pretraining_data workers, long",
         flags=lambda inputs, out: {

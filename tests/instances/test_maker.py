@@ -82,10 +82,11 @@ def test_golden_examples(name, buffer_bytes, tmp_path):
     ExampleWriter(
         vocab_file=golden(flags["vocab_file"]),
         do_lower_case=flags["do_lower_case"],
-        settings=settings,
+        settings=[settings],
         buffer_bytes=buffer_bytes,
     ).write(
-        input_files=[golden(path) for path in flags["input_file"].split(",")], output_files=outputs
+        input_files=[golden(path) for path in flags["input_file"].split(",")],
+        output_files={0: outputs},
     )
     for output in outputs:
         expected = read_examples(golden(output.name))
@@ -208,8 +209,8 @@ def test_vocabulary_beyond_16_bits(tmp_path):
     settings = InstanceSettings(max_seq_length=40, max_predictions_per_seq=6, dupe_factor=3)
     tokenizer = FullTokenizer(vocab, do_lower_case=False)
     output = tmp_path / "a.tfrecord"
-    ExampleWriter(vocab_file=vocab, do_lower_case=False, settings=settings).write(
-        input_files=[text], output_files=[output]
+    ExampleWriter(vocab_file=vocab, do_lower_case=False, settings=[settings]).write(
+        input_files=[text], output_files={0: [output]}
     )
     made = read_examples(output)
     assert made == oracle([text], tokenizer, settings)

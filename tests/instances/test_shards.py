@@ -18,10 +18,10 @@ SETTINGS = InstanceSettings(max_seq_length=32, max_predictions_per_seq=5, dupe_f
 
 def make(inputs: list[Path], output_dir: Path) -> None:
     shards.make_shards(
-        shards=shards.plan_shards(inputs, output_dir),
+        shards=shards.plan_shards(inputs, [output_dir]),
         vocab_file=golden("vocab_cased.txt"),
         do_lower_case=False,
-        settings=SETTINGS,
+        settings=[SETTINGS],
         buffer_bytes=1 << 20,
         num_workers=1,
     )

@@ -14,7 +14,7 @@ import pytest
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.precision import LossScale
 from bert_clinical.nn.tensorflow import tf
-from bert_clinical.pretraining import evaluation, run
+from bert_clinical.pretraining import evaluation, run, state
 from bert_clinical.pretraining import loop as training
 from bert_clinical.pretraining.batches import PretrainingData
 from bert_clinical.pretraining.options import TrainingOptions
@@ -517,6 +517,64 @@ def test_a_finished_run_under_a_constant_rate_can_be_extended(tmp_path: Path) ->
     train(tmp_path / "linear", linear)
     with pytest.raises(UserError, match="--num_train_steps was 6, now 12"):
         require_same_run(tmp_path / "linear", TINY, config(), [str(golden("cased_128.tfrecord"))])
+
+
+def test_a_run_names_the_checkpoint_that_it_began_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As 512 after 128: moments and schedule begin anew, and the first run stays as it is."""
+
+    def record_of(folder: Path) -> Any:
+        return json.loads((folder / "pretraining_run.json").read_text())
+
+    google = checkpoint.resolve_checkpoint(golden("init"))
+    train(tmp_path / "first", changed(num_train_steps=2), init_checkpoint=google)
+    before = {path: path.read_bytes() for path in (tmp_path / "first").iterdir() if path.is_file()}
+    of_first = record_of(tmp_path / "first")
+    assert of_first["parent"] == {
+        "folder": str(golden("init")), "checkpoint": "bert_model.ckpt", "step": 0,
+        "fingerprint": state.checkpoint_fingerprint(google),
+    }  # fmt: skip
+    first = checkpoint.resolve_checkpoint(tmp_path / "first")
+    second = changed(
+        learning_rate=5e-4, num_train_steps=2, log_every=1, learning_rate_schedule="constant"
+    )
+    train(tmp_path / "second", second, init_checkpoint=first)
+    expected = {
+        "folder": str(tmp_path / "first"), "checkpoint": "model.ckpt-2", "step": 2,
+        "fingerprint": state.checkpoint_fingerprint(first), "flags": of_first["flags"],
+        "parent": of_first["parent"],
+    }  # fmt: skip
+    assert record_of(tmp_path / "second")["parent"] == expected
+    rates = [line["learning_rate"] for line in log_of(tmp_path / "second")]
+    np.testing.assert_allclose(rates, 5e-4 * np.array([0, 1 / 3]), rtol=1e-6)
+    after = {path: path.read_bytes() for path in (tmp_path / "first").iterdir() if path.is_file()}
+    assert after == before
+    # The same weights without what Adam remembers.
+    bare = {
+        name: value for name, value in weights(tmp_path / "first").items() if "adam" not in name
+    }
+    (tmp_path / "bare").mkdir()
+    checkpoint.write_checkpoint(tmp_path / "bare" / "model.ckpt-2", bare)
+    bare_prefix = checkpoint.resolve_checkpoint(tmp_path / "bare" / "model.ckpt-2")
+    train(tmp_path / "from_bare", second, init_checkpoint=bare_prefix)
+    assert_identical(tmp_path / "second", tmp_path / "from_bare")
+
+    # Goes on: the record keeps what the run began from, whatever has become of that.
+    train(tmp_path / "first", changed(num_train_steps=3, num_warmup_steps=3))
+    with caplog.at_level("WARNING"):
+        longer = dataclasses.replace(second, num_train_steps=3)
+        train(tmp_path / "second", longer, init_checkpoint=str(tmp_path / "first"))
+        assert "began from model.ckpt-2 (step 2, sha256" in caplog.text
+        caplog.clear()
+        shutil.rmtree(tmp_path / "first")
+        longer = dataclasses.replace(second, num_train_steps=4)
+        train(tmp_path / "second", longer, init_checkpoint=str(tmp_path / "first"))
+        assert not caplog.text
+    record = record_of(tmp_path / "second")
+    assert (record["steps"], record["parent"]) == (4, expected)
+    train(tmp_path / "random", changed(num_train_steps=1))
+    assert "parent" not in record_of(tmp_path / "random")
 
 
 def test_a_finished_run_has_nothing_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -207,6 +207,32 @@ def test_the_card_tells_of_run_and_data_and_of_no_note(tmp_path, capsys):
     assert str(tmp_path) not in card
 
 
+def test_the_card_tells_of_all_phases_of_a_training(tmp_path, capsys):
+    model = run_record(
+        tmp_path / "model", {}, gelu="tanh", init_checkpoint="/data/first", max_seq_length=512
+    )
+    record = json.loads((model / "pretraining_run.json").read_text())
+    first = {"max_seq_length": 128, "learning_rate": 5e-5, "init_checkpoint": "/data/biobert"}
+    canaries = {"planted_sentences": 21, "sets": {"ab": {"0": 3, "1": 2, "4": 1}}}
+    record["parent"] = {
+        "folder": "/data/first", "checkpoint": "model.ckpt-150000", "step": 150000,
+        "flags": first, "canaries": canaries,
+        "parent": {"folder": "/data/biobert", "checkpoint": "biobert_model.ckpt", "step": 0},
+    }  # fmt: skip
+    (model / "pretraining_run.json").write_text(json.dumps(record))
+    result = run_here(capsys, MODULE, **flags_for(tmp_path, init_checkpoint=model, verify=False))
+    assert_success(result)
+    card = (tmp_path / "out" / "README.md").read_text()
+    before, after = card.split("## Training, phase 2")
+    before = before.split("## Training, phase 1")[1]
+    assert "| `max_seq_length` | 128 |" in before and "| `learning_rate` | 5e-05 |" in before
+    assert "| Ended with | `model.ckpt-150000`, step 150,000 |" in before
+    assert "| `max_seq_length` | 512 |" in after
+    assert "| loss of the last step | 1.2500 |" in after
+    assert "| Base model | `biobert` |" in card
+    assert "| Canaries | 21 planted sentences of 3 canaries |" in card
+
+
 def test_a_card_without_anything_known(tmp_path, capsys):
     model = run_record(tmp_path / "model")
     write(model / "pretraining_run.json", '{"flags": 1, "data": {"a": {"inputs": [{}, 7]}}}')

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -244,6 +245,23 @@ def test_the_recipe_wants_an_unpacked_biobert(tmp_path):
     assert_fails(result, 1, "gone/bert_config.json: no such file")
 
 
+@pytest.mark.parametrize(
+    ("variables", "status", "message"),
+    [
+        ({"PHASE2_STEPS": "many"}, 2, "PHASE2_STEPS is 'many'"),
+        ({"PHASE2_STEPS": "9", "PHASE2_MAX_SEQ_LENGTH": "129"}, 1, "takes 128 positions at most"),
+        ({"PHASE2_STEPS": "9", "PHASE2_MAX_SEQ_LENGTH": "long"}, 2, "SEQ_LENGTH is 'long'"),
+        ({"MAX_SEQ_LENGTH": "512"}, 1, "MAX_SEQ_LENGTH is 512, but the model of biobert/bert_"),
+    ],
+)
+def test_the_recipe_refuses_lengths_before_its_first_stage(tmp_path, variables, status, message):
+    make_biobert(tmp_path / "biobert")
+    given = {"NOTES": "n.csv", "BIOBERT_DIR": "biobert", "OUTPUT_DIR": "out", **variables}
+    result = run_script("run_clinical_bert.sh", folder=tmp_path, **given)
+    assert_fails(result, status, message)
+    assert not (tmp_path / "out").exists() and result.stdout == ""
+
+
 @pytest.mark.slow
 def test_conversion_scripts_there_and_back(tmp_path):
     """With paths relative to the caller's folder; config and vocabulary beside the checkpoint."""
@@ -280,6 +298,12 @@ def test_the_recipe_from_notes_to_transformers(tmp_path):
         "HELD_OUT_FRACTION": 0.3,
         "AUDIT": 1,
         "CANARY_REPETITIONS": 2,
+        "MAX_SEQ_LENGTH": 64,
+        "MAX_PREDICTIONS_PER_SEQ": 10,
+        "PHASE2_STEPS": 2,
+        "PHASE2_MAX_SEQ_LENGTH": 128,
+        "PHASE2_MAX_PREDICTIONS_PER_SEQ": 20,
+        "PHASE2_LEARNING_RATE": 3e-5,
     }
     result = run_script(
         "run_clinical_bert.sh", "--keep_checkpoint_max=1", folder=tmp_path, **variables
@@ -300,6 +324,33 @@ def test_the_recipe_from_notes_to_transformers(tmp_path):
     assert audit["membership"]["by_patient"]["members"] > 0
     assert "| Canaries | 2 planted sentences of 1 canaries |" in card
     assert "| Canaries planted 2 × | exposure " in card
+    tokenizer = json.loads((out / "transformers" / "tokenizer_config.json").read_text())
+    assert tokenizer["model_max_length"] == 64
+    check_second_phase(out / "phase2", record)
+
+
+def check_second_phase(out: Path, first: dict[str, Any]) -> None:
+    """Checks what the recipe makes at 128, from the end of its run at 64."""
+    record = json.loads((out / "model" / "pretraining_run.json").read_text())
+    flags = record["flags"]
+    assert flags["input_file"] == "out/phase2/tfrecords/discharge_summary.tfrecord"
+    assert (flags["max_seq_length"], flags["num_train_steps"], flags["train_batch_size"]) == (
+        128, 2, 4,
+    )  # fmt: skip
+    parent = record["parent"]
+    assert (parent["folder"], parent["checkpoint"], parent["step"]) == (
+        "out/model", "model.ckpt-3", 3,
+    )  # fmt: skip
+    assert parent["flags"] == first["flags"] and parent["parent"] == first["parent"]
+    assert "global_step = 2" in (out / "model" / "eval_results.txt").read_text()
+    card = (out / "transformers" / "README.md").read_text()
+    before, after = card.split("## Training, phase 2")
+    assert "| `max_seq_length` | 64 |" in before and "| `learning_rate` | 5e-05 |" in before
+    assert "| `num_train_steps` | 2 |" in after and "| `learning_rate` | 3e-05 |" in after
+    assert "| Base model | `biobert` |" in before
+    assert "| Canaries planted 2 × | exposure " in after
+    tokenizer = json.loads((out / "transformers" / "tokenizer_config.json").read_text())
+    assert tokenizer["model_max_length"] == 128
 
 
 class TestSetUp:

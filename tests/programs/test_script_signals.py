@@ -19,8 +19,8 @@ from tests.running import HANG_SECONDS, ROOT, wait_until
 
 SCRIPTS = ROOT / "run_scripts"
 SOURCED = {
-    "downloads.sh", "environment.sh", "fine_tuning_grid.sh", "stages.sh", "slurm/job.sh",
-    "slurm/preamble.sh",
+    "downloads.sh", "environment.sh", "fine_tuning_grid.sh", "second_phase.sh", "stages.sh",
+    "slurm/job.sh", "slurm/preamble.sh",
 }  # fmt: skip
 # Hands jobs to SLURM, and runs nothing itself.
 WITHOUT_PROGRAM = {"slurm/recipe.sh"}

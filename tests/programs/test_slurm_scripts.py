@@ -20,7 +20,9 @@ from tests.running import HANG_SECONDS, ROOT
 # Writes what it was called with, and the variables that matter, as a line of JSON.
 RECORDER = """#!{python}
 import json, os, sys
-names = ("INPUT_FILE", "NOTES", "OUTPUT_DIR", "NUM_WORKERS", "CPUS", "NUM_TASKS", "ROOT", "PYTHON")
+names = ("INPUT_FILE", "NOTES", "OUTPUT_DIR", "NUM_WORKERS", "CPUS", "NUM_TASKS", "ROOT", "PYTHON",
+         "MAX_SEQ_LENGTH", "MAX_PREDICTIONS_PER_SEQ", "INIT_CHECKPOINT", "MODEL_DIR",
+         "NUM_TRAIN_STEPS")
 told = {{name: os.environ[name] for name in names if name in os.environ}}
 with open({log!r}, "a") as log:
     print(json.dumps([sys.argv[1:], told]), file=log)
@@ -121,9 +123,12 @@ def test_texts_of_a_folder_and_single_ones(site: Site) -> None:
         assert site.run(script, **job, SLURM_ARRAY_TASK_ID=str(number)).returncode == 0
         arguments, _ = site.calls("python")[-1]
         assert f"--input_file={inputs}" in arguments and f"--output_dir={output}" in arguments
+    lengths = {"MAX_SEQ_LENGTH": "128,512", "OUTPUT_DIR": "out,long"}
+    assert site.run(script, **{**job, **lengths}, SLURM_ARRAY_TASK_ID="0").returncode == 0
+    assert "--output_dir=out/a,long/a" in site.calls("python")[-1][0]
     result = site.run(script, **job, SLURM_ARRAY_TASK_ID="2")
     assert result.returncode == 0 and "all text is empty" in result.stdout
-    assert len(site.calls("python")) == 2
+    assert len(site.calls("python")) == 3
 
 
 TRAINING = {"INIT_CHECKPOINT": "biobert", "OUTPUT_DIR": "model", "SLURM_JOB_ID": "7"}
@@ -226,6 +231,33 @@ def test_the_chain_waits_for_each_stage(site: Site) -> None:
     assert "--cpus-per-task=9" in calls[2][0] and calls[2][0][-1] == "--jit_compile"
     assert calls[3][0][-1].endswith(".sh")
     assert result.stdout.splitlines()[-1] == "job 104: transformers.sh, after afterok:103"
+
+
+def test_the_chain_has_a_second_phase(site: Site) -> None:
+    (site.folder / "biobert").mkdir()
+    (site.folder / "biobert" / "vocab.txt").touch()
+    (site.folder / "biobert" / "bert_config.json").write_text('{"max_position_embeddings": 512}')
+    variables = {"NOTES": "c.csv", "BIOBERT_DIR": "biobert", "OUTPUT_DIR": "out"}
+    phase = {"PHASE2_STEPS": "100", "PHASE2_LEARNING_RATE": "1e-5"}
+    result = site.run("recipe.sh", "--jit_compile", **variables, **phase)
+    assert result.returncode == 0, result.stderr
+    _, (_, examples), (_, first), (ended, _), (options, second), (last, end) = site.calls("sbatch")
+    assert examples["OUTPUT_DIR"] == "out/tfrecords,out/phase2/tfrecords"
+    assert examples["MAX_SEQ_LENGTH"] == "128,512"
+    assert examples["MAX_PREDICTIONS_PER_SEQ"] == "20,77"
+    assert first["INPUT_FILE"] == "out/tfrecords" and "MAX_SEQ_LENGTH" not in first
+    assert second["INIT_CHECKPOINT"] == "out/model" and second["OUTPUT_DIR"] == "out/phase2/model"
+    assert second["INPUT_FILE"] == "out/phase2/tfrecords"
+    assert (second["MAX_SEQ_LENGTH"], second["NUM_TRAIN_STEPS"]) == ("512", "100")
+    assert options[-1] == "--jit_compile"
+    # The first model is evaluated and converted while the second phase trains.
+    assert "--dependency=afterok:103" in ended and "--dependency=afterok:103" in options
+    assert "--dependency=afterok:105" in last
+    assert end["MODEL_DIR"] == "out/phase2/model" and end["MAX_SEQ_LENGTH"] == "512"
+    assert end["OUTPUT_DIR"] == "out/phase2/transformers"
+    result = site.run("recipe.sh", **variables, **phase, PHASE2_MAX_SEQ_LENGTH="513")
+    assert_fails(result, 1, "PHASE2_MAX_SEQ_LENGTH is 513", "takes 512 positions at most")
+    assert len(site.calls("sbatch")) == 6
 
 
 @pytest.mark.parametrize(

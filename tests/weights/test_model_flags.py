@@ -55,6 +55,15 @@ def test_sequences_longer_than_the_model_are_refused() -> None:
         ('{"flags": {"max_seq_length": 64}}', 64),
         ('{"flags": {"max_seq_length": 128}}', None),
         ('{"flags": {"max_seq_length": "x"}}', None),
+        # Of several runs, the longest of all.
+        ('{"flags": {"max_seq_length": 64}, "parent": {"flags": {"max_seq_length": 96}}}', 96),
+        ('{"flags": {"max_seq_length": 128}, "parent": {"flags": {"max_seq_length": 64}}}', None),
+        (
+            '{"flags": {"max_seq_length": 32}, "parent": {"parent": {"flags": '
+            '{"max_seq_length": 64}}}}',
+            64,
+        ),
+        ('{"flags": {"max_seq_length": 32}, "parent": [1]}', 32),
         ('{"flags": 3}', None),
     ],
 )
