@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.common import atomic_files
+from data_prep.common import atomic_files, unfinished
 from data_prep.common.errors import UserError, one_line
 
 _log = logging.getLogger(__name__)
@@ -256,11 +255,11 @@ def _plain_path(prefix: str) -> Iterator[str]:
     if not glob.has_magic(prefix):
         yield prefix
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with unfinished.temporary_folder() as folder:
         for path in (Path(f"{prefix}.index"), *_data_files(prefix)):
             suffix = path.name.removeprefix(Path(prefix).name)
-            (Path(folder) / f"m{suffix}").symlink_to(path.absolute())
-        yield str(Path(folder) / "m")
+            (folder / f"m{suffix}").symlink_to(path.absolute())
+        yield str(folder / "m")
 
 
 def _check_sizes(prefix: str) -> None:

@@ -5,14 +5,11 @@ name belongs to one writer, who holds a lock on the file while it lives. So the 
 same output can tell work in progress, before which it stops, from what a killed program has left,
 which it removes. A killed program leaves no lock behind.
 
-A signal becomes an exception wherever a program happens to be, also between the making of a file
-and the block that would discard it. So a name is noted before anything stands under it, and what
-is noted still at the end of the program goes then.
+What a signal finds unfinished is removed at the end of the program at the latest (`unfinished`).
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import errno
@@ -27,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from data_prep.common import output_mode
+from data_prep.common import output_mode, unfinished
 from data_prep.common.errors import UserError
 from data_prep.common.locks import lock
 
@@ -41,10 +38,6 @@ _HERE, _RENAME_EXCHANGE = -100, 2
 _NO_EXCHANGE_THERE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 # The kernel ends the workers of a killed program at once, but not before the program itself.
 _SECONDS_TO_END = 5.0
-
-_unfinished: set[Path] = set()
-# A process that is forked off has nothing of its own yet.
-os.register_at_fork(after_in_child=_unfinished.clear)
 
 
 class PartialFile:
@@ -75,7 +68,7 @@ class PartialFile:
             remove_leftovers(self.path, but=self._partial)
             _require_unwritten(self.path)
         except BaseException:
-            _discard(self._partial)
+            unfinished.discard(self._partial)
             os.close(descriptor)
             raise
         text = "b" not in mode
@@ -99,13 +92,13 @@ class PartialFile:
     def commit(self) -> None:
         """Gives the file, which is finished, its final name."""
         replace(self._partial, self.path)
-        _unfinished.discard(self._partial)
+        unfinished.forget(self._partial)
 
     def __enter__(self) -> PartialFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _discard(self._partial)
+        unfinished.discard(self._partial)
         # Closing gives up the lock, and writes what is buffered; a file that is committed has
         # nothing in the buffer, and of any other it does not matter.
         with contextlib.suppress(OSError):
@@ -155,16 +148,9 @@ def partial_folder(path: Path) -> Iterator[Path]:
             yield partial
     finally:
         try:
-            _discard(partial)
+            unfinished.discard(partial)
         finally:
             os.close(descriptor)
-
-
-@atexit.register
-def discard_unfinished() -> None:
-    """Removes what this process has begun and not put in place; for the end of a program."""
-    for partial in list(_unfinished):
-        _discard(partial)
 
 
 def remove_leftovers(path: Path, *, but: Path | None = None) -> None:
@@ -307,18 +293,18 @@ def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _create_file(path: Path) -> tuple[Path, int]:
     """Returns a new file beside `path` and a descriptor that holds its lock."""
     while True:
-        partial = _note_unfinished(path)
+        partial = unfinished.note(unique_name(path, PARTIAL_SUFFIX))
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         if _owns(descriptor, partial):
             return partial, descriptor
         os.close(descriptor)
-        _unfinished.discard(partial)
+        unfinished.forget(partial)
 
 
 def _create_folder(path: Path) -> tuple[Path, int]:
     """Returns a new folder beside `path` and a descriptor that holds its lock."""
     while True:
-        partial = _note_unfinished(path)
+        partial = unfinished.note(unique_name(path, PARTIAL_SUFFIX))
         partial.mkdir()
         # Else another took it for a leftover before it could be locked.
         with contextlib.suppress(FileNotFoundError):
@@ -326,21 +312,7 @@ def _create_folder(path: Path) -> tuple[Path, int]:
             if _owns(descriptor, partial):
                 return partial, descriptor
             os.close(descriptor)
-        _unfinished.discard(partial)
-
-
-def _note_unfinished(path: Path) -> Path:
-    """Returns a partial name of `path`, noted before anything stands under it."""
-    partial = unique_name(path, PARTIAL_SUFFIX)
-    _unfinished.add(partial)
-    return partial
-
-
-def _discard(partial: Path) -> None:
-    """Removes a file or folder that this process has begun and not put in place."""
-    if partial in _unfinished:
-        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
-        _unfinished.discard(partial)
+        unfinished.forget(partial)
 
 
 def _owns(descriptor: int, path: Path) -> bool:

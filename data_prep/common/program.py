@@ -16,17 +16,19 @@ import contextlib
 import importlib.metadata
 import io
 import logging
+import math
 import os
 import signal
 import sys
 import textwrap
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from absl import flags
 
-from data_prep.common import atomic_files, output_mode, usage
+from data_prep.common import output_mode, unfinished, usage
 from data_prep.common.errors import (
     EXIT_DATA_ERROR,
     EXIT_INTERRUPTED,
@@ -45,6 +47,7 @@ _log = logging.getLogger(__name__)
 _LARGEST_INTEGER = 1 << 63
 _HELP = ("--help", "-help", "--helpfull", "--helpshort")
 _EXAMPLE = "\nExample:\n"
+_SECONDS_TO_TIDY_UP = 5.0
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -142,10 +145,11 @@ def run(
     """Parses the command line, runs `main` and ends the process with its exit status.
 
     SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 become `Terminated` in `main`, as SIGINT becomes
-    KeyboardInterrupt; one that is ignored at the start, as `nohup` has it, stays so.
+    KeyboardInterrupt; one that is ignored at the start, as `nohup` has it, stays so. What is tidied
+    up then is not broken off by another that follows soon: systemd and SLURM send theirs to every
+    process of a job, and a script hands them on once more.
     """
-    for number in ending_signals():
-        signal.signal(number, _terminate)
+    _hear_signals()
     sys.exit(run_to_exit_status(description, define_flags, main, argv))
 
 
@@ -211,7 +215,7 @@ def run_to_exit_status(
     except Exception as error:  # noqa: BLE001
         return _fail(name, internal_error_message(error), EXIT_DATA_ERROR)
     finally:
-        atomic_files.discard_unfinished()
+        unfinished.discard_all()
 
 
 class _Handler(logging.StreamHandler):
@@ -270,8 +274,21 @@ def show_times() -> None:
             handler.setFormatter(formatter)
 
 
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise Terminated(number)
+def _hear_signals() -> None:
+    heard = -math.inf
+
+    def end(number: int, _: object) -> None:
+        nonlocal heard
+        if time.monotonic() - heard < _SECONDS_TO_TIDY_UP:
+            return
+        heard = time.monotonic()
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+    numbers = ending_signals()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
+    for number in numbers:
+        signal.signal(number, end)
 
 
 def _say(text: str) -> None:

@@ -8,12 +8,13 @@ import itertools
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from data_prep.common import atomic_files, output_folder
+from data_prep.common import atomic_files, output_folder, unfinished
 from data_prep.common.errors import UserError
 from tests import full_disk
 from tests.running import ROOT
@@ -78,6 +79,11 @@ def write_folder(path: Path) -> None:
         (folder / "file").write_bytes(b"new")
 
 
+def use_temporary_folder(path: Path) -> None:
+    with unfinished.temporary_folder() as folder:
+        (folder / "file").write_bytes(b"new")
+
+
 def interrupted(work: Callable[[Path], None], path: Path, moment: int) -> bool:
     """Does `work` with a signal at some line, call or return of ours; false if it ends before."""
     left = itertools.count(moment, -1)
@@ -99,25 +105,29 @@ def interrupted(work: Callable[[Path], None], path: Path, moment: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("work", [write_file, write_two_files, write_folder])
+@pytest.mark.parametrize("work", [write_file, write_two_files, write_folder, use_temporary_folder])
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_signal_at_any_moment_leaves_nothing_unfinished(
     work: Callable[[Path], None], is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     for moment in itertools.count():
         folder = tmp_path / str(moment)
         folder.mkdir()
         if is_there:
             work(folder / "out")
         was_interrupted = interrupted(work, folder / "out", moment)
-        atomic_files.discard_unfinished()
+        unfinished.discard_all()
         assert {entry.name for entry in folder.iterdir()} <= {"out", "out.json"}, moment
+        assert not list(temporary.iterdir()), moment
         for path in (p for p in folder.rglob("*") if p.is_file() and p.name != "conversion.json"):
             assert path.read_bytes() == b"new"
         if not was_interrupted:
             break
-    assert moment > 50
+    assert moment > 20
 
 
 def test_who_has_put_a_file_in_place_holds_it_until_its_end(

@@ -132,11 +132,11 @@ def test_the_version_is_told(capsys) -> None:
     assert capsys.readouterr().out == f"bert-clinical {bert_clinical.__version__}\n"
 
 
-@pytest.mark.parametrize("name", ["TERM", "HUP", "USR1", "USR2"])
+@pytest.mark.parametrize("name", ["TERM", "HUP", "USR1", "USR2", "INT"])
 def test_a_signal_ends_a_program_tidied_up(name: str, tmp_path: Path) -> None:
     number = signal.Signals[f"SIG{name}"]
     code = f"""
-import os, pathlib
+import os, pathlib, signal
 from data_prep.common import program
 def main(values):
     try:
@@ -144,12 +144,16 @@ def main(values):
         while True:
             pass
     finally:
+        for again in {int(number)}, {int(signal.SIGTERM)}, {int(signal.SIGINT)}:
+            os.kill(os.getpid(), again)
         pathlib.Path({str(tmp_path / "tidied")!r}).touch()
+signal.signal(signal.SIGINT, signal.default_int_handler)
 program.run("", lambda values: None, main, [])
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 128 + number
-    assert ended.stderr.endswith("error: terminated\n") and len(ended.stderr.splitlines()) == 1
+    told = "interrupted" if name == "INT" else "terminated"
+    assert ended.stderr.endswith(f"error: {told}\n") and len(ended.stderr.splitlines()) == 1
     assert (tmp_path / "tidied").exists()
 
 

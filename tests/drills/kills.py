@@ -17,7 +17,6 @@ import faulthandler
 import fcntl
 import math
 import os
-import platform
 import re
 import select
 import signal
@@ -30,62 +29,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
+from tests.drills.changing_calls import FILLING, MACHINE, NAMES, OPENING, concerned
 from tests.running import HANG_SECONDS
-
-_CALLS = {
-    # name: number on x86_64, on aarch64, what it changes: the place of a descriptor or of a path,
-    # a path after a folder's descriptor, or two of them.
-    "write": (1, 64, "descriptor"),
-    "pwrite64": (18, 68, "descriptor"),
-    "writev": (20, 66, "descriptor"),
-    "pwritev": (296, 69, "descriptor"),
-    "pwritev2": (328, 287, "descriptor"),
-    "ftruncate": (77, 46, "descriptor"),
-    "fallocate": (285, 47, "descriptor"),
-    "fchmod": (91, 52, "descriptor"),
-    "sendfile": (40, 71, "descriptor"),
-    "copy_file_range": (326, 285, "third"),
-    "splice": (275, 76, "third"),
-    "open": (2, None, "path"),
-    "creat": (85, None, "path"),
-    "truncate": (76, 45, "path"),
-    "rename": (82, None, "path"),
-    "link": (86, None, "path"),
-    "symlink": (88, None, "second"),
-    "unlink": (87, None, "path"),
-    "rmdir": (84, None, "path"),
-    "mkdir": (83, None, "path"),
-    "chmod": (90, None, "path"),
-    "openat": (257, 56, "at"),
-    "renameat": (264, 38, "at"),
-    "renameat2": (316, 276, "at"),
-    "linkat": (265, 37, "at"),
-    "symlinkat": (266, 36, "second at"),
-    "unlinkat": (263, 35, "at"),
-    "mkdirat": (258, 34, "at"),
-    "fchmodat": (268, 53, "at"),
-    "fchmodat2": (452, 452, "at"),
-}
-_OPENING = {"open": 1, "openat": 2}
-"""The argument that says how; only what makes or empties a file changes one."""
-
-_FILLING = (
-    "write", "pwrite64", "writev", "pwritev", "pwritev2", "fallocate", "sendfile",
-    "copy_file_range", "splice", "open", "openat", "creat", "mkdir", "mkdirat", "symlink",
-    "symlinkat", "link", "linkat",
-)  # fmt: skip
-"""What needs space on the disk."""
 
 NO_SPACE = 0
 """Stands for the signal where the disk is full from the call on."""
 
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
-_MACHINE = platform.machine()
-_COLUMN = {"x86_64": 0, "aarch64": 1}[_MACHINE]
-_KINDS = {row[_COLUMN]: row[2] for row in _CALLS.values() if row[_COLUMN] is not None}
-_NAMES = {row[_COLUMN]: name for name, row in _CALLS.items() if row[_COLUMN] is not None}
 
-_AT_FDCWD = -100
 _PR_SET_NO_NEW_PRIVS = 38
 _SET_MODE_FILTER, _NEW_LISTENER, _WAIT_KILLABLE = 1, 8, 32
 _ALLOW, _USER_NOTIF = 0x7FFF0000, 0x7FC00000
@@ -137,7 +88,7 @@ def run(
       work: returns an exit status; this process must have no threads that it needs.
       folder: only changes below it count.
       kill_at: at the call of this number, counted from 0. After another signal than SIGKILL the
-        call is carried out, and the signal waits for its end.
+        call is carried out, and the signal waits for its end; at the next one it comes once more.
       kill_after: after some seconds, whatever it does. Without either it comes to its end.
       victim: who gets the signal.
       number: of the signal; with `NO_SPACE` that call and all that follow fail for want of space.
@@ -220,11 +171,11 @@ def _install_filter() -> int:
     # struct seccomp_data: number, architecture, instruction pointer, six arguments of 64 bits.
     load, equals, any_bit, answer = 0x20, 0x15, 0x45, 0x06
     program: list[tuple[int, int, int, int]] = [(load, 0, 0, 0)]
-    for number, name in _NAMES.items():
-        if name in _OPENING:
+    for number, name in NAMES.items():
+        if name in OPENING:
             program += [
                 (equals, 0, 4, number),
-                (load, 0, 0, 16 + 8 * _OPENING[name]),
+                (load, 0, 0, 16 + 8 * OPENING[name]),
                 (any_bit, 1, 0, os.O_CREAT | os.O_TRUNC),
                 (answer, 0, 0, _ALLOW),
                 (answer, 0, 0, _USER_NOTIF),
@@ -240,7 +191,7 @@ def _install_filter() -> int:
         raise OSError(ctypes.get_errno(), "prctl")
     # Else a signal would break off the call that we are asked about; Linux before 5.19 cannot.
     for how in (_NEW_LISTENER | _WAIT_KILLABLE, _NEW_LISTENER):
-        listener = libc.syscall(_SECCOMP[_MACHINE], _SET_MODE_FILTER, how, header)
+        listener = libc.syscall(_SECCOMP[MACHINE], _SET_MODE_FILTER, how, header)
         if listener >= 0:
             break
     else:
@@ -261,6 +212,7 @@ class _Watched:
         self._last = ""
         self._killed = False
         self._is_full = False
+        self._is_told_again = False
 
     def to_the_end(
         self, kill_at: int | None, kill_after: float | None, give_up: float
@@ -300,13 +252,15 @@ class _Watched:
         with _of_the_living():
             fcntl.ioctl(self._listener, _RECEIVE, notification)
             number, thread, _, call, _, _, *arguments = _NOTIFICATION.unpack(notification)
-            path = _concerned(thread, call, arguments)
+            path = concerned(thread, call, arguments)
             error = 0
-            if path is not None and self._counts(_NAMES[call], path):
+            if path is not None and self._killed and self._is_below(path):
+                self._kill_again()
+            if path is not None and self._counts(NAMES[call], path):
                 self._calls += 1
                 is_reached = kill_at is not None and self._calls > kill_at
                 if not self._is_full:
-                    self._last = f"{_NAMES[call]} {os.path.relpath(path, self._folder)}"
+                    self._last = f"{NAMES[call]} {os.path.relpath(path, self._folder)}"
                 if is_reached and self._number == NO_SPACE:
                     self._is_full = True
                     error = -errno.ENOSPC
@@ -320,14 +274,23 @@ class _Watched:
             how = 0 if error else _CONTINUE
             fcntl.ioctl(self._listener, _SEND, bytearray(_RESPONSE.pack(number, 0, error, how)))
 
+    def _kill_again(self) -> None:
+        """Sends a signal once more while the program tidies up, as a script that hands it on."""
+        if self._number not in (signal.SIGKILL, NO_SPACE) and not self._is_told_again:
+            self._is_told_again = True
+            self._kill(self._pid)
+
+    def _is_below(self, path: str) -> bool:
+        return f"{path}/".startswith(f"{self._folder}/")
+
     def _counts(self, name: str, path: str) -> bool:
         """Tells whether it may happen at a call."""
-        if self._killed or not f"{path}/".startswith(f"{self._folder}/"):
+        if self._killed or not self._is_below(path):
             return False
         if self._number != NO_SPACE:
             return not path.endswith(_DELETED)
-        is_open_again = name in _OPENING and Path(path).exists()
-        return name in _FILLING and not is_open_again
+        is_open_again = name in OPENING and Path(path).exists()
+        return name in FILLING and not is_open_again
 
 
 @contextlib.contextmanager
@@ -363,33 +326,3 @@ def _process_of(thread: int) -> int:
         if line.startswith("Tgid:"):
             return int(line.split()[1])
     raise ProcessLookupError(thread)
-
-
-def _concerned(thread: int, call: int, arguments: list[int]) -> str | None:
-    """Returns the path of the file that a call changes, None where it has none."""
-    kind = _KINDS[call]
-    try:
-        if kind in ("descriptor", "third"):
-            descriptor = arguments[2 if kind == "third" else 0]
-            return str(Path(f"/proc/{thread}/fd/{descriptor & 0xFFFFFFFF}").readlink())
-        first = 1 if kind.startswith("second") else 0
-        base = Path(f"/proc/{thread}/cwd")
-        if kind.endswith("at"):
-            descriptor = ctypes.c_int32(arguments[first] & 0xFFFFFFFF).value
-            if descriptor != _AT_FDCWD:
-                base = Path(f"/proc/{thread}/fd/{descriptor}")
-            first += 1
-        path = _string_at(thread, arguments[first])
-        return os.path.normpath(base.readlink() / path)
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-
-
-def _string_at(thread: int, address: int) -> str:
-    with Path(f"/proc/{thread}/mem").open("rb", buffering=0) as memory:
-        found = b""
-        while b"\0" not in found:
-            memory.seek(address + len(found))
-            # Not across the end of a page: what follows it may not be there.
-            found += memory.read(4096 - (address + len(found)) % 4096)
-    return os.fsdecode(found.partition(b"\0")[0])
