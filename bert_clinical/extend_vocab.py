@@ -25,6 +25,7 @@ from absl import flags
 
 from bert_clinical.extension.settings import EXTEND_VOCAB, ExtensionSettings
 from bert_clinical.weights import model_flags
+from bert_clinical.weights.provenance import require_recorded_vocabulary
 from data_prep.common import program, settings_flags
 from data_prep.common.errors import UsageError, UserError
 from data_prep.common.input_files import find_local_files
@@ -55,7 +56,11 @@ def define_flags(values: ProgramFlags) -> None:
         "transformers folder says it itself.",
     )
     string("transformers_dir", "A transformers folder, in place of checkpoint and its files.")
-    switch("check_case", "Refuse a --do_lower_case that the vocabulary's capitals contradict.")
+    switch(
+        "check_case",
+        "Refuse a --do_lower_case that the vocabulary's capitals contradict, and one or a "
+        "--vocab_file that the model's examples were not made with.",
+    )
     values.section("The text")
     string(
         "input_file",
@@ -96,6 +101,9 @@ def main(values: ProgramFlags) -> None:
     from bert_clinical.extension.run import extend_vocab
 
     model = named.load(heads=True)
+    if values.transformers_dir is None and values.check_case:
+        folder = Path(model.source).parent
+        require_recorded_vocabulary(folder, Path(values.vocab_file), values.do_lower_case)
     extend_vocab(
         model=model,
         input_files=input_files,

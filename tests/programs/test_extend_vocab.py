@@ -234,6 +234,16 @@ def test_what_a_folder_tells_of_its_model_is_told_on(inputs, tmp_path, capsys):
     assert len((tmp_path / "again" / "vocab.txt").read_text().splitlines()) > 1005
 
 
+def test_a_vocabulary_that_the_model_was_not_trained_with_is_refused(inputs, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(golden("init"), model)
+    sidecar = {"flags": {"do_lower_case": False}, "vocabulary": {"sha256": "0" * 64}}
+    record = {"flags": {"input_file": "x"}, "data": {"x": sidecar}}
+    (model / "pretraining_run.json").write_text(json.dumps(record))
+    result = run_here(capsys, MODULE, **{**inputs, "init_checkpoint": model})
+    assert_one_line_error(result, 1, "--vocab_file", "is another file than", "SHA-256")
+
+
 @needs_transformers
 def test_a_transformers_folder(inputs, tmp_path, capsys):
     folder = to_transformers(golden("init"), tmp_path / "theirs", gelu="erf")
