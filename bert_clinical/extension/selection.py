@@ -16,7 +16,7 @@ MOST_WORDS = 300_000
 _LONGEST_ENTRY = 100
 """Characters; tokenizers elsewhere give up on longer words."""
 
-_UNKNOWN_PIECES = 1 << 20
+_UNKNOWN_PIECES = 1 << 60
 """What a word that becomes [UNK] costs: more than anything could save."""
 
 _MARK = "##"

@@ -62,7 +62,7 @@ def test_no_word_becomes_unknown() -> None:
     # Were the word itself no candidate, for it is too long, "ab" would have to be left out.
     long = "ab" + "c" * 120 + "d"
     vocab[f"##b{'c' * 120}d"] = len(vocab)
-    assert [e.text for e in choose_entries({"ab": 10, long: 1}, vocab, 9)] == []
+    assert [e.text for e in choose_entries({"ab": 10**9, long: 1}, vocab, 9)] == []
 
 
 def test_what_is_one_piece_or_unknown_is_left_alone() -> None:
