@@ -139,9 +139,11 @@ class RowsSoFar:
         is_known = self._category is None or fields[self._category].strip() in self._categories
         faults = (not has_ids or not is_known) + self._has_fallen(fields)
         if self._are_closed and has_lone_quote:
-            faults += self._count > 1
-        elif self._are_closed and self._count >= _ROWS_NOT_BY_CHANCE:
-            faults += not self._is_closed(last_line)
+            faults += 1
+        elif self._are_closed and self._count > 1 and not self._is_closed(last_line):
+            # Of few rows all may have been closed by chance; then it makes the row wait, no more.
+            is_by_chance = self._count < _ROWS_NOT_BY_CHANCE
+            faults = max(faults, 1) if is_by_chance else faults + 1
         return faults
 
     def _has_fallen(self, fields: Sequence[str]) -> bool:

@@ -224,6 +224,12 @@ HELD_ROWS = "".join(row(n) for n in range(8))
         # A note ends too early, and its last line is a row whose number was before.
         (HELD_ROWS, f'8,8,Discharge summary,"Seen."\n0,2,Discharge summary,{PLANTED}"\n'),
         (row(0), f'1,1,Discharge summary,"Seen."\n0,2,Discharge summary,{PLANTED}"\nend"\n'),
+        # So soon that little is known of the file.
+        (
+            row(0) + row(0),
+            f'1,1,Discharge summary,"Seen."\n7,2,Discharge summary,{PLANTED}\nend"\n',
+        ),
+        (row(0), f'1,1,Discharge summary,\\"Seen.\n7,2,Discharge summary,{PLANTED}\nend"\n'),
         # The opening quote of the first note is lost.
         ("", f'0,0,Discharge summary,Seen.\nasa; lasix\n5,2,Discharge summary,{PLANTED}\nend"\n'),
     ],
