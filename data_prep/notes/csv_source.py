@@ -221,7 +221,8 @@ class CsvSource:
 
     def _pass_over(self, lines: Lines, so_far: RowsSoFar, row: int) -> int:
         """Goes on at the next certain start of a row; returns how many bytes were left out."""
-        if so_far.ends_with_its_line(lines.first_of_record):
+        is_line = lines.record_bytes == len(lines.first_of_record)
+        if is_line and so_far.ends_with_its_line(lines.first_of_record):
             lines.row += lines.row != UNKNOWN_ROW
             return len(lines.first_of_record)
         is_row = so_far.begin_after(lines.first_of_record)

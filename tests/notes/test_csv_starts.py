@@ -224,6 +224,11 @@ HELD_ROWS = "".join(row(n) for n in range(8))
         # A note ends too early, and its last line is a row whose number was before.
         (HELD_ROWS, f'8,8,Discharge summary,"Seen."\n0,2,Discharge summary,{PLANTED}"\n'),
         (row(0), f'1,1,Discharge summary,"Seen."\n0,2,Discharge summary,{PLANTED}"\nend"\n'),
+        # A row that waits, and a broken one that takes it along.
+        (
+            "",
+            f'0,0,Discharge summary,Seen.\n9,2,Letter,x\nasa\n5,2,Discharge summary,{PLANTED}\n"\n',
+        ),
         # So soon that little is known of the file.
         (
             row(0) + row(0),
