@@ -22,6 +22,7 @@ from bert_clinical.weights.provenance import (
     canaries_in,
     data_sidecars,
     earlier_runs,
+    was_evaluated,
 )
 from bert_clinical.weights.transformers_tokenizer import known_differences
 from data_prep.canaries import record as canary_record
@@ -116,7 +117,12 @@ def compose(written: WrittenModel) -> str:
         *_table(
             f"Training, phase {len(earlier) + 1}" if earlier else "Training", _training(run, step)
         ),
-        *_table("Evaluation", _evaluation(source / "eval_results.txt", step)),
+        *_table(
+            "Evaluation",
+            _evaluation(source / "eval_results.txt", step)
+            if was_evaluated(run, written.prefix)
+            else [],
+        ),
         *_table("Examples", _example_rows(sidecars)),
         *_table("Notes", [*_note_rows(_manifests(sidecars)), *_canary_row(sidecars, earlier)]),
         *_table("Made with", _versions(run)),

@@ -69,7 +69,7 @@ def _estimated(config: BertConfig, options: TrainingOptions, data: PretrainingDa
         how = f"about, if {_SHARE_OF_PEAK:.0%} of the device's peak is reached"
     else:
         seconds = flops / _flops_of_products(config, options)
-        how = "or more: so long take the products of matrices alone"
+        how = "or more, which the products of matrices take alone"
     whole = format_seconds(seconds * options.num_train_steps)
     return f"Time: {whole} {how}; --measure makes a few steps and says more"
 

@@ -12,13 +12,14 @@ from bert_clinical import __version__
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.evaluation import RESULTS, perplexity
-from bert_clinical.pretraining.state import checkpoint_fingerprint
 from bert_clinical.weights.checkpoint import checkpoint_step, resolve_checkpoint
 from bert_clinical.weights.provenance import (
     PARENT,
     RUN_FILE,
     TRAINING_FILES,
+    WEIGHTS,
     canaries_in,
+    checkpoint_fingerprint,
     read_run,
 )
 from data_prep.canaries import record as canary_record
@@ -140,7 +141,11 @@ def write_evaluation(
             "  perplexity of the masked LM: %.4g", perplexity(float(result["masked_lm_loss"]))
         )
         numbers = {key: result[key].item() for key in RESULTS}
-        evaluations[name] = {"checkpoint": Path(checkpoint).name, **numbers}
+        evaluations[name] = {
+            "checkpoint": Path(checkpoint).name,
+            WEIGHTS: checkpoint_fingerprint(checkpoint),
+            **numbers,
+        }
     first = next(iter(evaluations.values()))
     record = {**(read_run(output_dir) or _program()), "evaluation": first}
     if any(evaluations):

@@ -41,7 +41,6 @@ from bert_clinical.pretraining.settings import (
 )
 from bert_clinical.pretraining.speed import Speed
 from bert_clinical.pretraining.state import (
-    checkpoint_fingerprint,
     checkpoint_prefix,
     keep_newest,
     latest_checkpoint_of_all,
@@ -52,7 +51,13 @@ from bert_clinical.pretraining.state import (
 from bert_clinical.pretraining.step import METRICS
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from bert_clinical.weights import checkpoint
-from bert_clinical.weights.provenance import BEST_FILE, PARENT, as_object, read_run
+from bert_clinical.weights.provenance import (
+    BEST_FILE,
+    PARENT,
+    as_object,
+    checkpoint_fingerprint,
+    read_run,
+)
 from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)

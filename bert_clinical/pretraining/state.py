@@ -20,7 +20,7 @@ from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from bert_clinical.weights import checkpoint
 from bert_clinical.weights.matching import match_variables
-from data_prep.common.atomic_files import sha256_of_file
+from bert_clinical.weights.provenance import checkpoint_fingerprint
 from data_prep.common.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -189,11 +189,6 @@ def require_checkpoint_of_run(prefix: str) -> None:
             f"--output_dir: {folder} holds a model ({name}) and no run to go on with; to train on "
             f"from that model give --init_checkpoint={prefix} and another --output_dir"
         )
-
-
-def checkpoint_fingerprint(prefix: str) -> str:
-    """Returns what tells a checkpoint's content: its index holds the checksum of every tensor."""
-    return "sha256 " + sha256_of_file(f"{prefix}.index")[:12]
 
 
 def latest_checkpoint_of_all(folder: Path, agreement: WorkerAgreement) -> str | None:

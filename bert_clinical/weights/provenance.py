@@ -18,6 +18,9 @@ from data_prep.common.output_folder import RECORD_FILE
 RUN_FILE = "pretraining_run.json"
 BEST_FILE = "best_checkpoint.json"
 
+WEIGHTS = "weights"
+"""In a record's evaluation: the `checkpoint_fingerprint` of what was evaluated."""
+
 TRAINING_FILES = "training_files"
 """In a record: the files that were trained on, named as in its `data`."""
 
@@ -47,6 +50,22 @@ def earlier_runs(run: Mapping[str, Any]) -> list[dict[str, Any]]:
             found.append(parent)
         parent = as_object(parent.get(PARENT))
     return found[::-1]
+
+
+def checkpoint_fingerprint(prefix: str) -> str:
+    """Returns what tells a checkpoint's content: its index holds the checksum of every tensor."""
+    return "sha256 " + sha256_of_file(f"{prefix}.index")[:12]
+
+
+def was_evaluated(run: Mapping[str, Any], prefix: str) -> bool:
+    """Tells whether a record's evaluation may be of this checkpoint, and not of another's weights.
+
+    Args:
+      run: the record; one of an older version does not say of which weights it is.
+      prefix: the checkpoint's.
+    """
+    weights = as_object(run.get("evaluation")).get(WEIGHTS)
+    return weights is None or weights == checkpoint_fingerprint(prefix)
 
 
 def best_checkpoint(folder: Path) -> str:

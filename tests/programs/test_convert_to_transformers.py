@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bert_clinical.weights import checkpoint
+from bert_clinical.weights.provenance import checkpoint_fingerprint
 from data_prep.common.atomic_files import sha256_of_file
 from tests.golden_data import golden
 from tests.running import assert_one_line_error, assert_success, run_here, run_program
@@ -241,6 +242,20 @@ def test_a_card_without_anything_known(tmp_path, capsys):
     assert_success(run_here(capsys, MODULE, **flags))
     card = (tmp_path / "out" / "README.md").read_text()
     assert "## Evaluation" not in card and "## Notes" not in card
+
+
+def test_an_evaluation_of_other_weights_is_not_told(tmp_path, capsys):
+    """Of another run's checkpoint of the same step, evaluated into this run's folder."""
+    model = run_record(tmp_path / "model")
+    shutil.copy(golden("trained/eval_results.txt"), model)
+    record = model / "pretraining_run.json"
+    known = json.loads(record.read_text())
+    own = checkpoint_fingerprint(str(model / "model.ckpt-20"))
+    for weights, told in ((own, True), (own[:-1] + "x", False)):
+        write(record, json.dumps({**known, "evaluation": {"weights": weights}}))
+        flags = flags_for(tmp_path, init_checkpoint=model, verify=False)
+        assert_success(run_here(capsys, MODULE, **flags))
+        assert ("## Evaluation" in (tmp_path / "out" / "README.md").read_text()) is told
 
 
 def test_the_best_checkpoint_of_a_run(tmp_path, capsys):
