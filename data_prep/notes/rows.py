@@ -9,11 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
 from data_prep.common.errors import UserError
 
 _WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0*")
+# With a point or a sign, so that no name such as 12e3 is taken for one.
+_WITH_EXPONENT = re.compile(
+    r"[+-]?\d(?:\.\d{1,17})?[eE]\+0*(\d{1,2})|[+-]?\d\.\d{1,17}[eE](\d{1,2})"
+)
+_MOST_DIGITS = 18
 _LEADING_ZEROS = re.compile(r"^\+?0+(?=\d+$)|^\+(?=\d+$)")
 
 
@@ -167,10 +173,17 @@ def make_note(values: Mapping[str, Any], place: str, *, needs_subject: bool) -> 
 def normal_number(text: str) -> str:
     """Returns `5001` for `5001.0`, as pandas writes whole numbers of a column with gaps.
 
-    Anything but a whole number stays as it is.
+    And `100000` for `1e+05`, as R writes it. Anything but a whole number stays as it is.
     """
     match = _WHOLE_NUMBER.fullmatch(text)
-    return match[1] if match else text
+    if match:
+        return match[1]
+    match = _WITH_EXPONENT.fullmatch(text)
+    if match and int(match[1] or match[2]) < _MOST_DIGITS:
+        number = Decimal(text)
+        if number == number.to_integral_value():
+            return str(int(number))
+    return text
 
 
 def folded(name: str) -> str:
