@@ -28,24 +28,29 @@ from tests.theirs import needs_transformers, theirs
 VOCAB_SIZE, NUM_LABELS = 53, 5
 
 
-def config(dropout: float = 0.0) -> BertConfig:
+def config(dropout: float = 0.0, layers: int = 2) -> BertConfig:
     return BertConfig(
-        vocab_size=VOCAB_SIZE, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
+        vocab_size=VOCAB_SIZE, hidden_size=12, num_hidden_layers=layers, num_attention_heads=3,
         intermediate_size=17, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
         max_position_embeddings=23, type_vocab_size=2,
     )  # fmt: skip
 
 
 def model(
-    per_token: bool, *, dropout: float = 0.0, sum_loss: bool = False, skip_padding: bool = False
+    per_token: bool,
+    *,
+    dropout: float = 0.0,
+    layers: int = 2,
+    sum_loss: bool = False,
+    skip_padding: bool = False,
 ) -> TaskModel:
     # Weights ten times as large as new ones are, so that differences do not drown in rounding.
-    fresh = create_variables(config(), random_seed=11, heads=False)
+    fresh = create_variables(config(layers=layers), random_seed=11, heads=False)
     weights = {
         name: value.numpy() * (1 if "LayerNorm" in name else 10) for name, value in fresh.items()
     }
     return TaskModel(
-        config(dropout), weights, num_labels=NUM_LABELS, per_token=per_token, gelu="erf",
+        config(dropout, layers), weights, num_labels=NUM_LABELS, per_token=per_token, gelu="erf",
         random_seed=5, sum_loss=sum_loss, skip_padding=skip_padding,
     )  # fmt: skip
 
@@ -187,7 +192,7 @@ def test_probabilities_are_a_softmax() -> None:
 
 
 def run_losses(seed: int, dropout: float) -> list[float]:
-    network = model(per_token=False, dropout=dropout)
+    network = model(per_token=False, dropout=dropout, layers=1)
     training = TaskTraining(network, Schedule(1e-3, 10, 2), random_seed=seed)
     batch = batch_of(examples(per_token=False), per_token=False)
     return [training.step(batch, step) for step in range(4)]
@@ -243,7 +248,7 @@ OPTIONS = FineTuningOptions(
     ids=["the third has less loss", "the second has", "equal losses", "no losses"],
 )
 def test_the_best_epoch_is_kept(losses: list[float] | None, best: int) -> None:
-    network = model(per_token=False)
+    network = model(per_token=False, layers=1)
     seen: list[np.ndarray] = []
     values: Iterator[float] = iter([0.2, 0.7, 0.7, 0.1])
 
@@ -265,13 +270,13 @@ def test_the_best_epoch_is_kept(losses: list[float] | None, best: int) -> None:
 
 
 def test_without_dev_data_the_last_epoch_is_kept() -> None:
-    network = model(per_token=False)
+    network = model(per_token=False, layers=1)
     done = fine_tuning.fine_tune(model=network, examples=examples(per_token=False), options=OPTIONS)
     assert done.best is done.epochs[-1]
 
 
 def test_a_loss_that_is_no_number_ends_the_run() -> None:
-    network = model(per_token=False)
+    network = model(per_token=False, layers=1)
     network.variables["output_bias"].assign([math.inf] * NUM_LABELS)
     with pytest.raises(UserError, match=r"no longer finite at update 1 .*--learning_rate"):
         fine_tuning.fine_tune(model=network, examples=examples(per_token=False), options=OPTIONS)
