@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import random
+import socket
 import subprocess
 import sys
 import time
@@ -14,11 +17,13 @@ from typing import Any
 import pytest
 
 from data_prep.common import program
-from tests.warm_programs import WarmPrograms
+from tests.warm_programs import WarmProcess, WarmPrograms
 
 ROOT = Path(__file__).parents[1]
-HANG_SECONDS = 900
-"""A limit that a hang reaches and a busy machine does not."""
+HANG_SECONDS = 1800
+"""A limit that a hang reaches and a busy machine does not; what waits takes no other."""
+
+Process = subprocess.Popen[str] | WarmProcess
 
 _WARM = WarmPrograms(ROOT)
 
@@ -51,13 +56,51 @@ def run_program(
     )
 
 
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Waits for a sign of what a process does; fails if it ends or hangs before."""
+def start_python(*args: str, env: dict[str, str] | None = None) -> WarmProcess:
+    """Starts `python args` for what imports TensorFlow, and has it imported already.
+
+    Args:
+      *args: `-m MODULE` or `-c CODE`, and what follows.
+      env: beside the environment of this process; not what TensorFlow looks up when it is imported.
+    """
+    return _WARM.start(args, {**os.environ, **(env or {})})
+
+
+def warm_python() -> Path:
+    """Returns what shell scripts under test take for Python: it has TensorFlow imported already."""
+    return _WARM.python()
+
+
+def start_program(module: str, *args: str, **flags: Any) -> WarmProcess:
+    """Starts what `run_program` runs, for tests that send it signals."""
+    return start_python("-m", module, *args, *arguments(**flags))
+
+
+def finished(process: Process) -> subprocess.CompletedProcess[str]:
+    """Waits for the end of a process and returns how it ended."""
+    out, err = process.communicate(timeout=HANG_SECONDS)
+    return subprocess.CompletedProcess(process.args, process.wait(), out, err)
+
+
+def wait_until(condition: Callable[[], object], *processes: Process) -> None:
+    """Waits for a sign of what processes do; fails if one of them ends, or they hang, before."""
     end = time.monotonic() + HANG_SECONDS
     while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "the process shows no sign of it"
+        for process in processes:
+            assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "the processes show no sign of it"
         time.sleep(0.01)
+
+
+def free_port() -> int:
+    """Returns a free port, of those that the system gives to no connection of another test's."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    end = int(given[0]) if int(given[0]) > 20_000 else 65_536
+    while True:
+        port = random.SystemRandom().randrange(10_000, end)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 def exit_status_here(module: str, *args: str, **flags: Any) -> int:

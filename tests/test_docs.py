@@ -15,7 +15,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +25,7 @@ from bert_clinical.tasks.entities import read_sentences
 from data_prep.common import output_mode
 from data_prep.common.program import ProgramFlags
 from tests.programs.test_run_scripts import make_biobert
-from tests.running import HANG_SECONDS, ROOT
+from tests.running import HANG_SECONDS, ROOT, warm_python
 from tests.test_structure import PROGRAMS
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -230,9 +229,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Its vocabulary stands in the place of BioBERT's.
     make_biobert(place / "biobert")
     (place / "bin").mkdir()
-    # A link would not find the packages of its environment.
-    (place / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    (place / "bin" / "python").chmod(0o755)
+    (place / "bin" / "python").symlink_to(warm_python())
     return place
 
 
@@ -272,7 +269,7 @@ def write_trials(folder: Path) -> None:
 
 def run_block(work: Path, code: str) -> None:
     environment = {
-        **os.environ, "PATH": f"{work / 'bin'}:{os.environ['PATH']}", "PYTHON": sys.executable,
+        **os.environ, "PATH": f"{work / 'bin'}:{os.environ['PATH']}", "PYTHON": str(warm_python()),
         "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
     }  # fmt: skip
     result = subprocess.run(

@@ -33,7 +33,8 @@ from bert_clinical.pretraining.memory_plan import plan_memory
 from bert_clinical.pretraining.options import TrainingOptions
 from tests.clusters import nodes
 from tests.clusters.nodes import Node
-from tests.pretraining.training_workers import finished, start
+from tests.pretraining.training_workers import start
+from tests.running import finished
 
 _PORT = 4001
 

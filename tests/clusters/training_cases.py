@@ -6,7 +6,6 @@ python -m pytest tests/clusters/training_cases.py -n 0 -v
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,8 @@ import pytest
 from bert_clinical.weights import checkpoint
 from tests.clusters import nodes
 from tests.clusters.nodes import Node
-from tests.pretraining.training_workers import assert_same_weights, finished, start, wait_until
-from tests.running import assert_one_line_error, assert_success
+from tests.pretraining.training_workers import assert_same_weights, start
+from tests.running import Process, assert_one_line_error, assert_success, finished, wait_until
 
 _PORT = 4001
 
@@ -41,7 +40,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start_nodes(two: list[Node], output_dir: Path, **changes: Any) -> list[subprocess.Popen[str]]:
+def start_nodes(two: list[Node], output_dir: Path, **changes: Any) -> list[Process]:
     cluster = {"worker": [f"{node.address}:{_PORT}" for node in two]}
     return [
         start(

@@ -14,7 +14,6 @@ import argparse
 import os
 import random
 import signal
-import subprocess
 import tempfile
 import time
 from functools import partial
@@ -23,12 +22,11 @@ from pathlib import Path
 from bert_clinical.weights import checkpoint
 from tests.pretraining.training_workers import (
     assert_same_weights,
-    finished,
     program_with,
     start,
     start_workers,
-    wait_until,
 )
+from tests.running import Process, finished, wait_until
 
 PAUSES = """
 import random, time
@@ -47,7 +45,7 @@ def newest_step(folder: Path) -> int:
     return max((int(name.rpartition("-")[2]) for name in names), default=0)
 
 
-def disturb(workers: list[subprocess.Popen[str]], draw: random.Random) -> str:
+def disturb(workers: list[Process], draw: random.Random) -> str:
     """Does something to one worker or both; returns what."""
     what = draw.choice(["kill", "kill", "stop", "freeze"])
     chosen = draw.choice([workers[:1], workers[1:], workers])
@@ -66,7 +64,7 @@ def disturb(workers: list[subprocess.Popen[str]], draw: random.Random) -> str:
     return name
 
 
-def _is_disturbable(folder: Path, before: int, workers: list[subprocess.Popen[str]]) -> bool:
+def _is_disturbable(folder: Path, before: int, workers: list[Process]) -> bool:
     """Tells whether a start has saved something of its own, or has ended already."""
     return newest_step(folder) > before or any(worker.poll() is not None for worker in workers)
 

@@ -9,8 +9,8 @@ import pytest
 from bert_clinical.pretraining import devices
 from bert_clinical.pretraining.options import TrainingOptions
 from data_prep.common.errors import UserError
-from tests.pretraining.training_workers import assert_same_weights, finished, program_with, start
-from tests.running import assert_success
+from tests.pretraining.training_workers import assert_same_weights, program_with, start
+from tests.running import assert_success, finished
 
 # A process of its own: the CPU can be divided only before TensorFlow has used it.
 TWO_CPUS = """

@@ -16,14 +16,12 @@ from tests.golden_data import golden
 from tests.pretraining.training_workers import (
     MODULE,
     assert_same_weights,
-    finished,
     program_with,
     start,
     start_workers,
-    wait_until,
 )
 from tests.programs.test_run_pretraining import small_disk
-from tests.running import assert_one_line_error, assert_success
+from tests.running import assert_one_line_error, assert_success, finished, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -175,19 +173,19 @@ Batches.take = once_too_often
 
 
 def test_others_wait_for_the_chief_as_long_as_it_takes(tmp_path: Path, single: Path) -> None:
-    """A save and evaluations of half a minute: beyond TensorFlow's limits and our own."""
+    """A save and an evaluation of half a minute: beyond TensorFlow's limits and our own."""
     slow_chief = f"""{IMPATIENT}
 import time
 from bert_clinical.pretraining import evaluation
 from bert_clinical.pretraining.state import TrainingState
-save, evaluate = TrainingState.save, evaluation.means
-def slow_save(*arguments):
-    time.sleep(35)
-    return save(*arguments)
-def slow_evaluate(*arguments):
-    time.sleep(35)
-    return evaluate(*arguments)
-TrainingState.save, evaluation.means = slow_save, slow_evaluate
+def slow_at_first(work):
+    seconds = iter([35])
+    def slow(*arguments):
+        time.sleep(next(seconds, 0))
+        return work(*arguments)
+    return slow
+TrainingState.save = slow_at_first(TrainingState.save)
+evaluation.means = slow_at_first(evaluation.means)
 """
     workers = start_workers(
         tmp_path, code=program_with(slow_chief), do_eval=True, eval_every=20,

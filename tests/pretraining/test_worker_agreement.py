@@ -9,7 +9,8 @@ import pytest
 
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
 from data_prep.common.errors import UserError
-from tests.pretraining.training_workers import HANG_SECONDS, start_worker_code
+from tests.pretraining.training_workers import start_worker_code
+from tests.running import assert_success, finished
 
 # Every worker prints what it heard as a line of JSON.
 MEETINGS = """
@@ -62,9 +63,10 @@ print(json.dumps(heard))
 @pytest.fixture(scope="module")
 def heard() -> list[dict[str, Any]]:
     workers = start_worker_code(MEETINGS)
-    results = [worker.communicate(timeout=HANG_SECONDS) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], results
-    return [json.loads(out) for out, _ in results]
+    results = [finished(worker) for worker in workers]
+    for result in results:
+        assert_success(result)
+    return [json.loads(result.stdout) for result in results]
 
 
 def addresses(heard: dict[str, Any]) -> tuple[str, str]:

@@ -15,8 +15,8 @@ import pytest
 from bert_clinical.pretraining import worker_cluster
 from bert_clinical.pretraining.worker_cluster import WorkerCluster, from_environment
 from data_prep.common.errors import UserError
-from tests.pretraining.training_workers import HANG_SECONDS, tf_configs
-from tests.running import ROOT, assert_one_line_error
+from tests.pretraining.training_workers import tf_configs
+from tests.running import HANG_SECONDS, ROOT, assert_one_line_error
 
 TWO = ["a:1", "b:2"]
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 
 from bert_clinical.weights import checkpoint
 from tests.golden_data import golden
-from tests.running import ROOT, arguments
+from tests.running import ROOT, Process, arguments, free_port, start_python
 
 FLAGS = {
     "bert_config_file": golden("model/bert_config.json"),
@@ -27,9 +25,6 @@ FLAGS = {
     "num_warmup_steps": 5,
     "learning_rate": 1e-3,
 }
-
-HANG_SECONDS = 1200.0
-"""Nothing that a test waits for takes as long, however busy the machine is."""
 
 MODULE = ["-m", "bert_clinical.run_pretraining"]
 
@@ -50,7 +45,7 @@ def start(
     tf_config: str = "",
     before: Sequence[str] = (),
     **changes: Any,
-) -> subprocess.Popen[str]:
+) -> Process:
     """Starts the program with `FLAGS` and these changes.
 
     Args:
@@ -61,10 +56,13 @@ def start(
       **changes: flags.
     """
     flags = {**FLAGS, "output_dir": output_dir, **changes}
+    env = {"TF_CONFIG": tf_config} if tf_config else {}
+    if not before:
+        return start_python(*code, *arguments(**flags), env=env)
     return subprocess.Popen(
         [*before, sys.executable, *code, *arguments(**flags)],
         cwd=ROOT,
-        env={**os.environ, **({"TF_CONFIG": tf_config} if tf_config else {})},
+        env={**os.environ, **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -72,11 +70,8 @@ def start(
 
 
 def tf_configs(count: int = 2) -> list[str]:
-    """Returns a TF_CONFIG for each worker, at ports that are free now."""
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
-    for s in sockets:
-        s.close()
+    """Returns a TF_CONFIG for each worker, at ports that are free."""
+    addresses = [f"localhost:{free_port()}" for _ in range(count)]
     return [
         json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
         for index in range(count)
@@ -85,7 +80,7 @@ def tf_configs(count: int = 2) -> list[str]:
 
 def start_workers(
     output_dir: Path, *, second: dict[str, Any] | None = None, **changes: Any
-) -> list[subprocess.Popen[str]]:
+) -> list[Process]:
     """Starts two workers; `second` changes what the second is given, as arguments of `start`."""
     configs = tf_configs()
     return [
@@ -94,35 +89,9 @@ def start_workers(
     ]
 
 
-def start_worker_code(code: str) -> list[subprocess.Popen[str]]:
+def start_worker_code(code: str) -> list[Process]:
     """Starts two workers that run other code than the program."""
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env={**os.environ, "TF_CONFIG": config},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for config in tf_configs()
-    ]
-
-
-def finished(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """Returns how a process ended."""
-    out, err = process.communicate(timeout=HANG_SECONDS)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def wait_until(condition: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
-    """Waits until something holds, while all the processes run."""
-    end = time.monotonic() + HANG_SECONDS
-    while not condition():
-        for process in processes:
-            assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "the processes hang"
-        time.sleep(0.02)
+    return [start_python("-c", code, env={"TF_CONFIG": config}) for config in tf_configs()]
 
 
 def assert_same_weights(one: Path, other: Path, tolerance: float = 1e-5) -> None:

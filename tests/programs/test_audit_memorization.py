@@ -7,8 +7,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,11 +21,11 @@ from data_prep.canaries.canary import (
 from tests.conversion.test_convert import save_odd_model, to_transformers
 from tests.golden_data import golden
 from tests.running import (
-    ROOT,
-    arguments,
+    HANG_SECONDS,
     assert_one_line_error,
     assert_success,
     run_here,
+    start_program,
     wait_until,
 )
 from tests.theirs import needs_transformers
@@ -231,13 +229,10 @@ def test_a_reference_of_another_vocabulary_is_refused(inputs, tmp_path, capsys):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_audit_goes_on(inputs, tmp_path, capsys, number):
     work = tmp_path / "out" / "audit_memorization.work"
-    process = subprocess.Popen(
-        [sys.executable, "-m", MODULE, *arguments(**inputs)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = start_program(MODULE, **inputs)
     wait_until(lambda: (work / "model-canary-00002.json").exists(), process)
     process.send_signal(number)
-    said = "".join(process.communicate())
+    said = "".join(process.communicate(HANG_SECONDS))
     assert process.returncode == 128 + number, said
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [work.name]
     assert_tells_nothing(work, said)

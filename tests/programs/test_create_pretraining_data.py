@@ -524,7 +524,7 @@ def test_killed_alone_it_takes_its_workers_with_it(tmp_path, shards, small):
     for pid in workers:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
     assert names(folder) == names(tmp_path / "whole")
     for path in folder.iterdir():
         assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
@@ -541,7 +541,7 @@ def test_two_programs_do_not_make_the_same_output(kind, tmp_path, shards, small)
     result = run(**busy_flags(shards, output, small))
     assert_one_line_error(result, 1, str(tmp_path), "another", "wait for its end")
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
 
 
 def test_programs_with_other_inputs_share_a_folder(tmp_path, shards, small):
@@ -561,7 +561,7 @@ def test_programs_with_other_inputs_share_a_folder(tmp_path, shards, small):
     )
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
     (partial,) = out.glob("*.partial")
     partial.unlink()
     assert names(out) == sorted(

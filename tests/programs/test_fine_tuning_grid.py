@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,14 @@ import pytest
 from bert_clinical.tasks.tables import compare, read_runs
 from tests.fine_tuning_data import write_mednli
 from tests.golden_data import golden
-from tests.running import HANG_SECONDS, assert_one_line_error, run_here
+from tests.running import HANG_SECONDS, assert_one_line_error, run_here, warm_python
 
 SCRIPTS = Path(__file__).parents[2] / "run_scripts"
 
 
 def run_script(name: str, *args: str, folder: Path, **variables: str):
     return subprocess.run(
-        [str(SCRIPTS / name), *args], cwd=folder, env={**os.environ, "PYTHON": sys.executable,
+        [str(SCRIPTS / name), *args], cwd=folder, env={**os.environ, "PYTHON": str(warm_python()),
         **variables}, capture_output=True, text=True, timeout=HANG_SECONDS,
     )  # fmt: skip
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fine_tuning_data import from_checkpoint, results_of, write_conll, write_mednli
-from tests.running import ROOT, arguments, assert_success, run_program, wait_until
+from tests.running import HANG_SECONDS, assert_success, run_program, start_program, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -42,14 +40,11 @@ def test_the_next_start_goes_on(program: str, number: signal.Signals, tmp_path: 
     module = f"bert_clinical.{program}"
     assert_success(run_program(module, *FLAGS, **flags_of(program, tmp_path, "whole")))
     flags = flags_of(program, tmp_path, "out")
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *FLAGS, *arguments(**flags)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = start_program(module, *FLAGS, **flags)
     kept = tmp_path / "out.training"
     wait_until(lambda: (kept / "progress.json").is_file(), process)
     process.send_signal(number)
-    out, err = process.communicate()
+    out, err = process.communicate(HANG_SECONDS)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), err
     assert not (tmp_path / "out").exists()
     if number != signal.SIGKILL:

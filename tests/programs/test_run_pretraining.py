@@ -24,7 +24,7 @@ import pytest
 
 from bert_clinical import run_pretraining
 from bert_clinical.nn.tensorflow import tf
-from bert_clinical.pretraining import log
+from bert_clinical.pretraining import log, plan
 from bert_clinical.pretraining.errors import translated_errors
 from bert_clinical.pretraining.evaluation import RESULTS
 from bert_clinical.pretraining.options import TrainingOptions
@@ -34,9 +34,20 @@ from bert_clinical.weights import checkpoint
 from data_prep.common import atomic_files, program
 from data_prep.common.errors import UserError
 from tests.golden_data import golden
-from tests.pretraining.training_workers import HANG_SECONDS, wait_until
-from tests.running import ROOT, arguments, assert_one_line_error, assert_success
+from tests.running import (
+    HANG_SECONDS,
+    ROOT,
+    Process,
+    arguments,
+    assert_one_line_error,
+    assert_success,
+    finished,
+    start_program,
+    wait_until,
+    warm_python,
+)
 from tests.tfrecord_files import framed
+from tests.warm_programs import WarmProcess
 
 MODULE = "bert_clinical.run_pretraining"
 
@@ -435,7 +446,10 @@ def test_the_log_has_times_the_first_step_and_a_line_now_and_then(
     assert [json.loads(line)["step"] for line in lines] == [6]
 
 
-def test_a_plan_says_how_long(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_says_how_long(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_MEASURED_SECONDS", 0.1)
     values = flags(tmp_path, do_train=None, plan=True, num_train_steps=100000)
     estimated = run_here(capfd, **values)
     assert_success(estimated)
@@ -531,15 +545,13 @@ def test_a_full_disk_costs_nothing_but_time(
     assert_success(run_here(capfd, **flags(whole, **settings)))
     with small_disk(tmp_path / "disk", "4m") as resize:
         run = tmp_path / "disk" / "run"
-        process = start(run, **settings)
-        out, err = process.communicate(timeout=HANG_SECONDS)
-        result = subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        result = finished(start(run, **settings))
         assert_one_line_error(result, 1, "the checkpoint needs 678,656 bytes", "free some space")
         last = checkpoint.latest_checkpoint(run)
         assert last is not None
         step = checkpoint.checkpoint_step(last)
         assert 1 <= step < 12
-        assert f"model.ckpt-{step + 1}:" in err
+        assert f"model.ckpt-{step + 1}:" in result.stderr
         assert_same_tensors(Path(last), whole / f"model.ckpt-{step}")
         assert not list(run.glob("*.partial*"))
         assert not list(run.glob(f"model.ckpt-{step + 1}.*"))
@@ -573,9 +585,15 @@ def test_a_disk_that_fills_up_while_the_log_is_written(error: Exception) -> None
         raise error
 
 
-def start(output_dir: Path, **changes: Any) -> subprocess.Popen[str]:
+def start(output_dir: Path, **changes: Any) -> WarmProcess:
+    return start_program(MODULE, **flags(output_dir, **changes))
+
+
+def start_by_shell(
+    output_dir: Path, python: str | Path = sys.executable, **changes: Any
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", MODULE, *arguments(**flags(output_dir, **changes))],
+        [str(python), "-m", MODULE, *arguments(**flags(output_dir, **changes))],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -584,21 +602,30 @@ def start(output_dir: Path, **changes: Any) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    ("number", "start"),
+    [
+        (signal.SIGTERM, start_by_shell),
+        (signal.SIGINT, start),
+        (signal.SIGHUP, start),
+        # As the scripts under test are given Python.
+        (signal.SIGUSR1, lambda *args, **flags: start_by_shell(*args, warm_python(), **flags)),
+    ],
+)
 def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals, start: Callable[..., Process]
 ) -> None:
     process = start(tmp_path, num_train_steps=100000, save_checkpoints_steps=10)
     wait_until((tmp_path / "model.ckpt-10.index").exists, process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=HANG_SECONDS)
-    assert process.returncode == 128 + number, err
+    result = finished(process)
+    assert result.returncode == 128 + number, result.stderr
     latest = checkpoint.latest_checkpoint(tmp_path)
     assert latest is not None
-    assert latest in out
+    assert latest in result.stdout
     step = checkpoint.checkpoint_step(latest)
-    assert f"Stopped by signal {number.value} after step {step}" in out
-    assert err == ""
+    assert f"Stopped by signal {number.value} after step {step}" in result.stdout
+    assert result.stderr == ""
 
 
 def test_two_runs_do_not_train_in_one_folder(
@@ -697,7 +724,7 @@ def killed_and_restarted(
 
 @pytest.mark.slow
 def test_killed_twice_the_weights_are_the_same(tmp_path: Path) -> None:
-    killed_and_restarted(tmp_path, kills=2, seed=1, start=start)
+    killed_and_restarted(tmp_path, kills=2, seed=1, start=start_by_shell)
 
 
 @pytest.mark.slow

