@@ -8,13 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.running import ROOT
+from tests.running import ROOT, free_port, wait_until
 
 beam = pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
 
@@ -38,10 +37,9 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
     }
 
 
-def free_port() -> int:
+def _listens(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
+        return probe.connect_ex(("localhost", port)) == 0
 
 
 @contextlib.contextmanager
@@ -50,14 +48,10 @@ def service(module: str, port: int, *args: str) -> Iterator[None]:
     process = subprocess.Popen(
         [sys.executable, "-m", module, *args],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        text=True,
     )  # fmt: skip
     try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("localhost", port)) == 0:
-                    break
-            assert process.poll() is None, f"{module} ended at once"
-            time.sleep(0.1)
+        wait_until(lambda: _listens(port), process)
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -10,14 +10,20 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.format_notes_program import PLANTED
-from tests.running import ROOT, assert_one_line_error, run_here, run_program
+from tests.running import (
+    HANG_SECONDS,
+    ROOT,
+    assert_one_line_error,
+    run_here,
+    run_program,
+    wait_until,
+)
 
 beam = pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
 grpc = pytest.importorskip("grpc")
@@ -34,7 +40,6 @@ from data_prep.beam import steps as beam_steps  # noqa: E402
 from data_prep.beam import worker_pool as beam_worker_pool  # noqa: E402
 
 MODULE = "data_prep.worker_pool"
-SECONDS = 120
 
 
 class Provision(beam_provision_api_pb2_grpc.ProvisionServiceServicer):
@@ -123,6 +128,13 @@ def pool(**environment: str) -> Iterator[Pool]:
         process.wait()
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Pool]:
+    """For tests that leave it as it was: without workers."""
+    with pool(PATH="/nowhere") as made:
+        yield made
+
+
 def start(worker: str, endpoint: str, **params: str) -> beam_fn_api_pb2.StartWorkerRequest:
     address = endpoints_pb2.ApiServiceDescriptor(url=endpoint)
     return beam_fn_api_pb2.StartWorkerRequest(
@@ -145,21 +157,24 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_workers_run_with_the_pools_own_python_whatever_path_says(engine: str) -> None:
-    with pool(PATH="/nowhere") as made, made.asked() as asked:
+def test_workers_run_with_the_pools_own_python_whatever_path_says(
+    engine: str, shared: Pool
+) -> None:
+    with shared.asked() as asked:
         assert asked.StartWorker(start("1-1", engine)).error == ""
-        worker = process_of(made.said("worker 1-1 started"))
+        worker = process_of(shared.said("worker 1-1 started"))
         assert Path(f"/proc/{worker}/exe").resolve() == Path(sys.executable).resolve()
         environment = Path(f"/proc/{worker}/cmdline").read_bytes().split(b"\0")
         assert b"data_prep.beam.worker_source" in environment
+        asked.StopWorker(stop("1-1"))
 
 
-def test_equal_ids_of_two_task_managers_are_two_workers(engine: str) -> None:
-    with pool() as made, made.asked() as first, made.asked() as second:
+def test_equal_ids_of_two_task_managers_are_two_workers(engine: str, shared: Pool) -> None:
+    with shared.asked() as first, shared.asked() as second:
         workers = []
         for asked in (first, second):
             assert asked.StartWorker(start("1-1", engine)).error == ""
-            workers.append(process_of(made.said("worker 1-1 started")))
+            workers.append(process_of(shared.said("worker 1-1 started")))
         assert workers[0] != workers[1]
         first.StopWorker(stop("1-1"))
         assert not is_alive(workers[0])
@@ -178,7 +193,7 @@ def test_workers_end_with_the_pool(engine: str, number: signal.Signals) -> None:
             workers.append(process_of(made.said(f"worker {name} started")))
         gone = [os.pidfd_open(worker) for worker in workers]
         made.process.send_signal(number)
-        status = made.process.wait(SECONDS)
+        status = made.process.wait(HANG_SECONDS)
         if number == signal.SIGKILL:
             assert status == -number
         else:
@@ -186,7 +201,7 @@ def test_workers_end_with_the_pool(engine: str, number: signal.Signals) -> None:
             made.said(f"ended by {number.name}, with 2 worker(s)")
         for descriptor in gone:
             # Readable when the process has ended.
-            assert select.select([descriptor], [], [], SECONDS)[0]
+            assert select.select([descriptor], [], [], HANG_SECONDS)[0]
             os.close(descriptor)
 
 
@@ -212,22 +227,19 @@ def test_what_workers_print_is_not_logged(tmp_path: Path) -> None:
     ):
         assert asked.StartWorker(start("1-1", engine)).error == ""
         made.said("worker 1-1 started")
-        limit = time.monotonic() + SECONDS
-        while not marker.exists():
-            assert time.monotonic() < limit, "the worker has not printed"
-            time.sleep(0.05)
+        wait_until(marker.exists, made.process)
         made.process.terminate()
-        said, _ = made.process.communicate(timeout=SECONDS)
+        said, _ = made.process.communicate(timeout=HANG_SECONDS)
     assert "ended by SIGTERM" in said
     assert PLANTED not in said
 
 
-def test_a_worker_that_is_killed_is_said(engine: str) -> None:
-    with pool() as made, made.asked() as asked:
+def test_a_worker_that_is_killed_is_said(engine: str, shared: Pool) -> None:
+    with shared.asked() as asked:
         assert asked.StartWorker(start("1-1", engine)).error == ""
-        worker = process_of(made.said("worker 1-1 started"))
+        worker = process_of(shared.said("worker 1-1 started"))
         os.kill(worker, signal.SIGKILL)
-        made.said(f"worker 1-1, process {worker}, was killed", "memory")
+        shared.said(f"worker 1-1, process {worker}, was killed", "memory")
 
 
 def test_workers_that_lost_what_they_are_copies_of_are_made_up_for(engine: str) -> None:
@@ -238,29 +250,30 @@ def test_workers_that_lost_what_they_are_copies_of_are_made_up_for(engine: str) 
         parent = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(parent, signal.SIGKILL)
         made.said("1 worker(s) with it; starting it again")
-        assert select.select([gone], [], [], SECONDS)[0]
+        assert select.select([gone], [], [], HANG_SECONDS)[0]
         os.close(gone)
         assert asked.StartWorker(start("1-1", engine)).error == ""
         made.said("worker 1-1 started")
 
 
-def test_a_pipeline_of_other_versions_is_refused(engine: str) -> None:
+def test_a_pipeline_of_other_versions_is_refused(engine: str, shared: Pool) -> None:
     same = beam_worker_pool.params_for_pool()
     (name,) = same
     other = {**json.loads(same[name]), "apache-beam": "1.0"}
-    with pool() as made, made.asked() as asked:
+    with shared.asked() as asked:
         refused = asked.StartWorker(start("1-1", engine, **{name: json.dumps(other)})).error
         message = beam_steps.find_message(refused)
         assert message is not None
         assert "apache-beam" in message
         assert "in place of 1.0" in message
         assert "the same installation" in message
-        made.said("worker 1-1 refused", "in place of 1.0")
+        shared.said("worker 1-1 refused", "in place of 1.0")
         assert asked.StartWorker(start("1-1", engine, **same)).error == ""
+        asked.StopWorker(stop("1-1"))
 
 
-def test_a_task_manager_that_is_not_on_this_host_is_refused() -> None:
-    with pool() as made, made.asked() as asked:
+def test_a_task_manager_that_is_not_on_this_host_is_refused(shared: Pool) -> None:
+    with shared.asked() as asked:
         refused = asked.StartWorker(start("1-1", "localhost:1")).error
         message = beam_steps.find_message(refused)
         assert message is not None
@@ -268,20 +281,18 @@ def test_a_task_manager_that_is_not_on_this_host_is_refused() -> None:
         assert "must run on the host of the task manager" in message
 
 
-def test_a_port_has_one_pool() -> None:
-    with pool() as made:
-        result = run_program(MODULE, port=made.port)
-        assert_one_line_error(result, 1, f"127.0.0.1:{made.port}", "another --port")
+def test_a_port_has_one_pool(shared: Pool) -> None:
+    result = run_program(MODULE, port=shared.port)
+    assert_one_line_error(result, 1, f"127.0.0.1:{shared.port}", "another --port")
 
 
-def test_only_this_host_is_listened_to() -> None:
-    with pool() as made:
-        tables = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
-        mine = [line.split()[1] for line in tables.splitlines() if f":{made.port:04X} " in line]
-        listening = [address.partition(":")[0] for address in mine]
-        assert listening
-        # 127.0.0.1, by itself or as an IPv6 address.
-        assert all(address.endswith("0100007F") for address in listening)
+def test_only_this_host_is_listened_to(shared: Pool) -> None:
+    tables = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
+    mine = [line.split()[1] for line in tables.splitlines() if f":{shared.port:04X} " in line]
+    listening = [address.partition(":")[0] for address in mine]
+    assert listening
+    # 127.0.0.1, by itself or as an IPv6 address.
+    assert all(address.endswith("0100007F") for address in listening)
 
 
 def test_mistakes(capfd, monkeypatch) -> None:

@@ -15,7 +15,6 @@ from tests.clusters.nodes import Network, network
 from tests.clusters.work import (
     CREATE_PRETRAINING_DATA,
     FORMAT_NOTES,
-    SECONDS,
     assert_makes_the_same,
     assert_says_nothing_of_notes,
     at_work,
@@ -27,7 +26,7 @@ from tests.clusters.work import (
     wait_for,
 )
 from tests.format_notes_program import SPACY_MODEL
-from tests.running import assert_one_line_error, assert_success, run_program
+from tests.running import HANG_SECONDS, assert_one_line_error, assert_success, run_program
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def test_what_is_lost_at_work_is_done_again(
         else:
             node.kill()
             cluster.processes.restart(node)
-        said, error = program.communicate(timeout=SECONDS)
+        said, error = program.communicate(timeout=HANG_SECONDS)
     assert (program.returncode, error) == (0, ""), said
     assert folder_bytes(out) == folder_bytes(alone)
     if lost == "worker":
@@ -101,7 +100,7 @@ def test_a_program_that_is_ended_ends_its_job(
         wait_for("notes are formatted", lambda: formatted_notes(out), program)
         assert cluster.running_jobs()
         program.send_signal(signal.SIGTERM)
-        _, error = program.communicate(timeout=SECONDS)
+        _, error = program.communicate(timeout=HANG_SECONDS)
     assert (program.returncode, error) == (143, "format_notes: error: terminated\n")
     assert cluster.running_jobs() == []
     assert not list(out.iterdir())
@@ -118,7 +117,7 @@ def test_two_programs_share_a_cluster(tmp_path: Path, cluster: Cluster, few_note
         at_work(FORMAT_NOTES, output_dir=out[0], **flags[0], **half) as first,
         at_work(FORMAT_NOTES, output_dir=out[1], **flags[1], **half) as second,
     ):
-        ends = [program.communicate(timeout=SECONDS) for program in (first, second)]
+        ends = [program.communicate(timeout=HANG_SECONDS) for program in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], ends
     for number in (0, 1):
         assert folder_bytes(out[number]) == folder_bytes(alone[number])
@@ -141,7 +140,7 @@ def test_too_few_slots(tmp_path: Path, cluster: Cluster, few_notes: str) -> None
         assert program.stdout is not None
         print(next(line for line in program.stdout if "No worker has begun after 60 s" in line))
         program.send_signal(signal.SIGTERM)
-        program.communicate(timeout=SECONDS)
+        program.communicate(timeout=HANG_SECONDS)
     assert cluster.running_jobs() == []
 
 
@@ -163,7 +162,7 @@ class TestWithoutRestarts:
             **format_flags(few_notes),
             **cluster.flags_with("--environment_config=localhost:50007"),
         }
-        result = run_program(FORMAT_NOTES, output_dir=tmp_path / "out", timeout=SECONDS, **flags)
+        result = run_program(FORMAT_NOTES, output_dir=tmp_path / "out", **flags)
         print(result.stderr)
         assert_one_line_error(result, 1, "refused a connection", "bert-clinical-worker-pool")
 
@@ -172,7 +171,7 @@ class TestWithoutRestarts:
             **format_flags(few_notes),
             **cluster.flags_with("--environment_type=DOCKER --environment_config=no-such-image"),
         }
-        result = run_program(FORMAT_NOTES, output_dir=tmp_path / "out", timeout=SECONDS, **flags)
+        result = run_program(FORMAT_NOTES, output_dir=tmp_path / "out", **flags)
         print(result.stderr)
         assert_one_line_error(result, 1, "Docker")
 
@@ -192,7 +191,7 @@ class TestWithoutRestarts:
                 kill_worker(cluster.workers)
             else:
                 node.kill()
-            said, error = program.communicate(timeout=SECONDS)
+            said, error = program.communicate(timeout=HANG_SECONDS)
         print(error)
         assert program.returncode == 1, said
         assert len(error.splitlines()) == 1
@@ -219,6 +218,6 @@ class TestWithLittleNetworkMemory:
         self, tmp_path: Path, cluster: Cluster, few_notes: str
     ) -> None:
         flags = {**format_flags(few_notes), **cluster.flags}
-        result = run_program(FORMAT_NOTES, output_dir=tmp_path / "out", timeout=SECONDS, **flags)
+        result = run_program(FORMAT_NOTES, output_dir=tmp_path / "out", **flags)
         print(result.stderr)
         assert_one_line_error(result, 1, "too few network buffers", "available", "64 MB a slot")

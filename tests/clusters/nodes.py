@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-_SECONDS_TO_DIE = 60.0
+from tests.running import HANG_SECONDS
 
 
 def why_none() -> str | None:
@@ -65,7 +65,7 @@ class Node(NamedTuple):
 
     def kill(self) -> None:
         """Ends everything on the node at once, as a power cut does, and waits for it."""
-        limit = time.monotonic() + _SECONDS_TO_DIE
+        limit = time.monotonic() + HANG_SECONDS
         while running := [pid for pid in self.processes() if not _is_zombie(pid)]:
             assert time.monotonic() < limit, f"{self.name}: {running} do not die"
             for pid in running:

@@ -9,10 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.clusters.nodes import Node
-from tests.running import ROOT
-
-# Only a hang reaches it; what has ended is noticed at once.
-_SECONDS_TO_START = 900.0
+from tests.running import HANG_SECONDS, ROOT
 
 
 class Processes:
@@ -41,7 +38,7 @@ class Processes:
 
     def wait(self, what: str, is_ready: Callable[[], bool]) -> None:
         """Returns when something is ready; a program that has ended by then is an error."""
-        limit = time.monotonic() + _SECONDS_TO_START
+        limit = time.monotonic() + HANG_SECONDS
         while not is_ready():
             for name, process in self._running.items():
                 assert process.poll() is None, f"{name} has ended:\n{self.log(name)[-2000:]}"

@@ -15,8 +15,7 @@ from pathlib import Path
 from tests.clusters import nodes
 from tests.clusters.nodes import Network, Node
 from tests.clusters.processes import Processes
-
-_SECONDS_TO_WAIT = 900.0
+from tests.running import HANG_SECONDS
 
 _COMMANDS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol")
 
@@ -107,7 +106,7 @@ class Slurm:
 
     def wait(self, job: str, *states: str) -> dict[str, str]:
         """Returns a job's facts once it is in one of the states."""
-        limit = time.monotonic() + _SECONDS_TO_WAIT
+        limit = time.monotonic() + HANG_SECONDS
         while (facts := self.facts(job))["JobState"] not in states:
             assert time.monotonic() < limit, f"job {job} hangs: {facts}"
             time.sleep(0.2)

@@ -15,7 +15,6 @@ from tests.clusters.nodes import network
 from tests.clusters.work import (
     CREATE_PRETRAINING_DATA,
     FORMAT_NOTES,
-    SECONDS,
     assert_makes_the_same,
     at_work,
     format_flags,
@@ -25,7 +24,7 @@ from tests.clusters.work import (
     pretraining_flags,
     wait_for,
 )
-from tests.running import assert_success, run_program
+from tests.running import HANG_SECONDS, assert_success, run_program
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,7 @@ def test_a_lost_worker_is_made_up_for(tmp_path: Path, cluster: Cluster, many_not
     with at_work(FORMAT_NOTES, output_dir=out, **flags, **cluster.flags) as program:
         wait_for("notes are formatted", lambda: formatted_notes(out), program)
         kill_worker(cluster.workers)
-        said, error = program.communicate(timeout=SECONDS)
+        said, error = program.communicate(timeout=HANG_SECONDS)
     assert (program.returncode, error) == (0, ""), said
     assert folder_bytes(out) == folder_bytes(alone)
 
@@ -78,7 +77,7 @@ def test_a_program_that_is_ended_ends_its_job(
         wait_for("notes are formatted", lambda: formatted_notes(out), program)
         assert cluster.running_jobs()
         program.send_signal(signal.SIGTERM)
-        _, error = program.communicate(timeout=SECONDS)
+        _, error = program.communicate(timeout=HANG_SECONDS)
     assert (program.returncode, error) == (143, "format_notes: error: terminated\n")
     cluster.processes.wait("the end of the application", lambda: not cluster.running_jobs())
     assert not list(out.iterdir())

@@ -19,16 +19,13 @@ from data_prep.formatting import work_folder
 from tests.beam_pipelines import folder_bytes
 from tests.clusters.nodes import Node
 from tests.golden_data import golden
-from tests.running import ROOT, arguments, assert_success, run_program
+from tests.running import HANG_SECONDS, ROOT, arguments, assert_success, run_program
 
 FORMAT_NOTES = "data_prep.format_notes"
 CREATE_PRETRAINING_DATA = "bert_clinical.create_pretraining_data"
 
 # Words that the made-up notes are full of, and that nothing of ours may say.
 WORDS_OF_NOTES = ("Admission Date", "Allergies", "Discharge Medications", "[**")
-
-# Only a hang reaches it.
-SECONDS = 900.0
 
 
 def make_notes(folder: Path, count: int) -> str:
@@ -73,7 +70,7 @@ def assert_makes_the_same(module: str, flags: dict[str, Any], runner: dict[str, 
     alone = out.with_name(f"{out.name}-alone")
     if not alone.exists():
         assert_success(run_program(module, output_dir=alone, **flags))
-    result = run_program(module, output_dir=out, timeout=SECONDS, **flags, **runner)
+    result = run_program(module, output_dir=out, **flags, **runner)
     assert_success(result)
     assert result.stderr == ""
     assert folder_bytes(out) == folder_bytes(alone)
@@ -101,7 +98,7 @@ def at_work(module: str, **flags: Any) -> Iterator[subprocess.Popen[str]]:
 
 def wait_for(what: str, has_happened: Callable[[], Any], process: subprocess.Popen[str]) -> None:
     """Returns when something has happened that happens while a program works."""
-    limit = time.monotonic() + SECONDS
+    limit = time.monotonic() + HANG_SECONDS
     while not has_happened():
         assert process.poll() is None, f"ended before {what}: {process.communicate()}"
         assert time.monotonic() < limit, f"{what} has not happened"

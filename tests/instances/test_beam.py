@@ -99,7 +99,7 @@ def test_worker_processes_make_the_same(tmp_path: Path, flags, one: Path) -> Non
     result = run_program(MODULE, output_dir=tmp_path / "two", **flags, **processes(2))
     assert (result.returncode, result.stderr) == (0, "")
     with job_service(tmp_path) as service:
-        result = run_program(MODULE, output_dir=tmp_path / "job", timeout=120, **flags, **service)
+        result = run_program(MODULE, output_dir=tmp_path / "job", **flags, **service)
     assert (result.returncode, result.stderr) == (0, "")
     assert folder_bytes(tmp_path / "two") == folder_bytes(tmp_path / "job") == folder_bytes(one)
 
