@@ -453,7 +453,7 @@ def test_a_plan_says_how_long(
     values = flags(tmp_path, do_train=None, plan=True, num_train_steps=100000)
     estimated = run_here(capfd, **values)
     assert_success(estimated)
-    assert re.search(r"^Time: .* or more: .*; --measure makes a few", estimated.stdout, re.M)
+    assert re.search(r"^Time: .* or more, which .*; --measure makes a few", estimated.stdout, re.M)
     assert not list(tmp_path.glob("*.json*"))
     result = run_here(capfd, **values, measure=True)
     assert_success(result)
