@@ -98,6 +98,8 @@ class World:
         self.notes = write_notes(folder / "notes.csv", notes())
         self.text = folder / "notes.txt"
         self.text.write_text(f"{PLANTED} was seen today .\nHe went home with {PLANTED} .\n\n" * 40)
+        self.others = folder / "others.txt"
+        self.others.write_text(f"She saw {PLANTED} .\nNobody else was there .\n\n" * 40)
         # A word of the trade in enough documents for an entry, and the planted one in too few.
         self.common = folder / "common.txt"
         self.common.write_text(
@@ -201,7 +203,7 @@ def well(world: World) -> list[Case]:
         case("report", CREATE, **world.create(output_file=OUT / "e.tfrecord",
                                               report_file=OUT / "report.html")),
         case("training", PRETRAIN, **world.pretrain(output_dir=run, do_eval=True, gelu="erf")),
-        case("audit", AUDIT, **converted, member_file=world.text, non_member_file=world.text,
+        case("audit", AUDIT, **converted, member_file=world.text, non_member_file=world.others,
              max_notes=10, max_seq_length=32, output_dir=OUT),
         case("plan", PRETRAIN, **world.pretrain(output_dir=OUT, plan=True)),
         case("to transformers", TO, **converted, output_dir=folder, verify=False),
@@ -244,7 +246,7 @@ def wrong_files(world: World) -> Iterator[Case]:
         ),
         AUDIT: (
             {**world.checkpoint, "vocab_file": world.vocab, "do_lower_case": False,
-             "member_file": world.text, "non_member_file": world.text, "max_notes": 10,
+             "member_file": world.text, "non_member_file": world.others, "max_notes": 10,
              "max_seq_length": 32, "output_dir": OUT / "o"},
             ("canaries_file", "member_file", "non_member_file", "reference_dir", "init_checkpoint",
              "output_dir"),

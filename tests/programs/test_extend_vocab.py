@@ -334,11 +334,13 @@ def test_everything_downstream_takes_the_result(inputs, text, tmp_path, capsys):
     converted = NamedModel(model_dir=str(folder)).load()
     assert converted.config.vocab_size == len(converted.tokens) == 1005
     assert converted.tokenizer().tokenize("cardiomyopathy") == ["cardiomyopathy"]
+    others = tmp_path / "others.txt"
+    others.write_text("\n\n".join(reversed(text.read_text().strip().split("\n\n"))) + "\n")
     result = run_here(
         capsys, "bert_clinical.audit_memorization", reference_dir=out, member_file=text,
-        non_member_file=text, max_notes=10, max_seq_length=32, output_dir=tmp_path / "audit",
+        non_member_file=others, max_notes=1000, max_seq_length=32, output_dir=tmp_path / "audit",
         **trained,
     )  # fmt: skip
     assert_success(result)
     membership = json.loads((tmp_path / "audit" / "audit.json").read_text())["membership"]
-    assert membership["auc"] == pytest.approx(0.5)
+    assert membership["auc"] == pytest.approx(0.5, abs=0.05)
