@@ -116,12 +116,21 @@ def formatted_notes(out: Path) -> int:
 
 def kill_worker(nodes: Sequence[Node]) -> None:
     """Ends the worker process that has done the most, as the kernel does for memory."""
+    os.kill(max(_workers(nodes), key=_cpu_ticks), signal.SIGKILL)
+
+
+def kill_workers(nodes: Sequence[Node]) -> None:
+    """Ends every worker process, so that those which have work to do are among them."""
+    for pid in _workers(nodes):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _workers(nodes: Sequence[Node]) -> list[int]:
     copies = [
         pid for node in nodes for pid in node.processes()
         if b"data_prep.beam.worker_source" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     ]  # fmt: skip
-    workers = [pid for pid in copies if int(_stat(pid)[1]) in copies]
-    os.kill(max(workers, key=_cpu_ticks), signal.SIGKILL)
+    return [pid for pid in copies if int(_stat(pid)[1]) in copies]
 
 
 def _cpu_ticks(pid: int) -> int:
