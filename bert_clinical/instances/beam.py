@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from data_prep.beam import launch as beam_launch
 from data_prep.beam.progress import Phase
 from data_prep.beam.staging import Staging
 from data_prep.common import files as beam_files
-from data_prep.common import lease
+from data_prep.common import lease, unfinished
 from data_prep.common.errors import UserError
 from data_prep.common.input_files import find_files
 
@@ -207,8 +206,8 @@ def _here(path: str) -> Iterator[str]:
     if not beam_files.is_remote(path):
         yield path
         return
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder, Path(path).name)
+    with unfinished.temporary_folder() as folder:
+        local = folder / Path(path).name
         beam_files.copy_in(path, local)
         yield str(local)
 

@@ -115,6 +115,11 @@ def test_files_are_those_of_one_machine(
     if deduplicate == "none":
         assert canaries.read_bytes() == kept
         assert sum(f["planted_sentences"] for f in canaries_of(tmp_path / "beam")) == 32
+        other = {**flags, **DIRECT, "repetitions": "1,4", "output_dir": tmp_path / "other"}
+        status, _, err = run(capfd, **other)
+        assert status == 1 and "holds other canaries" in err
+        assert canaries.read_bytes() == kept
+        assert not list((tmp_path / "other").glob("*.txt"))
     made = folder_bytes(tmp_path / "beam")
     assert made == folder_bytes(tmp_path / "one")
     manifest = json.loads(made["manifest.json"])

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import logging
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from data_prep.beam import launch as beam_launch
 from data_prep.beam.progress import Phase
 from data_prep.beam.staging import Staging
 from data_prep.common import files as beam_files
-from data_prep.common import lease
+from data_prep.common import lease, unfinished
 from data_prep.common.errors import UserError
 from data_prep.common.input_files import find_files
 from data_prep.common.json_files import parse_json_object, require_shape
@@ -85,7 +84,7 @@ def format_notes(
     ):
         _log.info("%d file(s) to format on %s", len(files), runner)
         request = Request(settings, output_dir, staging.path, staging.begun)
-        pending = _Pending(request, staging.run)
+        pending = _Pending(request, staging.run, planting)
         launcher.run(
             "data_prep.formatting.beam.format_steps",
             files=[beam_files.absolute(file) for file in files],
@@ -106,9 +105,9 @@ def format_notes(
         staging.begin_to_assemble(decision.described)
         outputs = _move(written, staging, output_dir, settings.num_shards)
         selection = _left_out(written, settings, decision.categories)
-        with tempfile.TemporaryDirectory() as here:
+        with unfinished.temporary_folder() as here:
             manifest.write(
-                Path(here),
+                here,
                 settings=decision.described,
                 selection=selection,
                 rows={name: decision.survey.rows_of(name) for name in decision.categories},
@@ -117,7 +116,7 @@ def format_notes(
                 canaries=planting.told(),
             )
             for name in (REPORT_NAME, MANIFEST_NAME):
-                staging.place(name, Path(here, name).read_bytes(), output_dir)
+                staging.place(name, (here / name).read_bytes(), output_dir)
         staging.finish()
     manifest.log_summary(output_dir, selection, written.statistics, outputs)
 
@@ -128,21 +127,24 @@ class _Pending:
     Args:
       request: what is asked for.
       staging: folder of the run, which gets the survey.
+      planting: canaries, whose file is of this machine and no worker's.
     """
 
-    def __init__(self, request: Request, staging: str) -> None:
+    def __init__(self, request: Request, staging: str, planting: Planting) -> None:
         self._request = request
         self._staging = staging
+        self._planting = planting
 
     @functools.cached_property
     def decision(self) -> Decision | None:
         """What is to be done, None if the output is complete already.
 
         Raises:
-          UserError: as `Request.decide`.
+          UserError: as `Request.decide`, or the file of canaries holds others.
         """
         decision = self._request.decide(*beam_results.read_survey(self._staging))
         if decision is not None:
+            self._planting.require_enough(decision.notes)
             named = describe_categories(self._request.settings.category)
             _log.info("%d notes of %s to format", decision.notes, named)
         return decision
@@ -189,11 +191,11 @@ def _held(output_dir: str) -> Iterator[Callable[[], None]]:
     """Makes the output folder and holds it; yields what checks that it is still held."""
     beam_files.make_folder(output_dir)
     with lease.held(output_dir, "format_notes") as require_held:
-        unfinished = Path(output_dir) / work_shards.FOLDER_NAME
-        if not beam_files.is_remote(output_dir) and unfinished.exists():
+        begun = Path(output_dir) / work_shards.FOLDER_NAME
+        if not beam_files.is_remote(output_dir) and begun.exists():
             raise UserError(
-                f"{unfinished} holds the unfinished work of a run without --runner; give the same "
-                f"flags without --runner to go on, remove {unfinished}, or choose another "
+                f"{begun} holds the unfinished work of a run without --runner; give the same "
+                f"flags without --runner to go on, remove {begun}, or choose another "
                 "--output_dir"
             )
         yield require_held
