@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError, os_error_message
@@ -41,7 +42,7 @@ class Digests:
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self._path = None if folder is None else Path(folder) / DIGESTS_NAME
-        self._known = {} if self._path is None else _read(self._path)
+        self._known: dict[str, Any] = {} if self._path is None else _read(self._path)
         self._found: dict[str, str] = {}
 
     def is_one_of(self, path: str | os.PathLike[str], digests: Collection[str]) -> bool:
@@ -55,7 +56,8 @@ class Digests:
         """
         # Before the reading: a file that changes meanwhile has another name from then on.
         name = identity(path)
-        if self._known.get(name) in digests:
+        known = self._known.get(name)
+        if isinstance(known, str) and known in digests:
             return True
         size = Path(path).stat().st_size
         if size > _SLOW_BYTES:
@@ -71,7 +73,7 @@ class Digests:
             atomic_files.write_json(self._path, self._known)
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         return parse_json_object(path.read_bytes(), str(path))
     except (FileNotFoundError, NotADirectoryError):
