@@ -8,12 +8,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bert_clinical import __version__
 from bert_clinical.extension.rows import Extended
 from bert_clinical.extension.selection import Entry
 from bert_clinical.extension.settings import ExtensionSettings
 from bert_clinical.extension.text_sizes import Change, total
 from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.flops import training_flops
 from data_prep.common import html_report
 from data_prep.common.patients import MANY_PATIENTS
 
@@ -59,6 +62,11 @@ class Extension:
     def change(self) -> Change:
         """Returns what becomes of all texts together."""
         return total(self.changes.values())
+
+    def larger_config(self) -> BertConfig:
+        """Returns the model's config with the new entries."""
+        values = {**self.config.to_dict(), "vocab_size": self.extended.vocab_size}
+        return BertConfig.from_dict(values)
 
     def carriers(self) -> str:
         """Returns what was counted."""
@@ -161,7 +169,7 @@ def _add_costs(page: html_report.Report, extension: Extension) -> None:
     weights = more * (config.hidden_size + 1)
     size = weights * _BYTES_OF_A_WEIGHT
     before, after = extension.change()
-    per_sequence = _operations(config, more) / _operations(config, 0)
+    per_sequence = _operations(extension.larger_config()) / _operations(config)
     share = after.pieces / before.pieces
     rows = [
         ["rows of the embedding", f"{config.vocab_size:,} → {extension.extended.vocab_size:,}"],
@@ -183,12 +191,9 @@ def _add_costs(page: html_report.Report, extension: Extension) -> None:
     )
 
 
-def _operations(config: BertConfig, more: int) -> float:
-    """Returns the multiplications of a sequence with so many more entries."""
-    hidden = config.hidden_size
-    layer = 4 * hidden**2 + 2 * hidden * config.intermediate_size + 2 * _SEQUENCE * hidden
-    head = _PREDICTIONS * (hidden**2 + hidden * (config.vocab_size + more))
-    return float(_SEQUENCE * config.num_hidden_layers * layer + head)
+def _operations(config: BertConfig) -> float:
+    """Returns what training on a whole sequence takes."""
+    return float(training_flops(config, np.ones((1, _SEQUENCE), np.int32), _PREDICTIONS))
 
 
 def _add_origin(page: html_report.Report, extension: Extension) -> None:

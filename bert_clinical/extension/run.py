@@ -17,7 +17,6 @@ from bert_clinical.extension.selection import Entry, choose_entries
 from bert_clinical.extension.settings import EXTEND_VOCAB, ExtensionSettings
 from bert_clinical.extension.text_sizes import measure
 from bert_clinical.extension.word_counts import WordCounts, count_words
-from bert_clinical.nn.config import BertConfig
 from bert_clinical.weights.checkpoint import write_checkpoint
 from bert_clinical.weights.googles_format import (
     CHECKPOINT_NAME,
@@ -167,12 +166,11 @@ def _record(extension: Extension, files: Sequence[Path]) -> dict[str, Any]:
 
 def _write(folder: Path, model: PretrainedModel, extension: Extension) -> None:
     extended, entries = extension.extended, extension.entries
-    config = BertConfig.from_dict({**model.config.to_dict(), "vocab_size": extended.vocab_size})
     weights = extend_weights(
         model.weights, model.tokens, entries, extended, model.config, extension.settings
     )
     write_checkpoint(folder / CHECKPOINT_NAME, weights)
-    (folder / CONFIG_FILE).write_text(config.to_json_string(), "utf-8")
+    (folder / CONFIG_FILE).write_text(extension.larger_config().to_json_string(), "utf-8")
     (folder / VOCAB_FILE).write_text("".join(f"{token}\n" for token in extended.tokens), "utf-8")
     with (folder / ENTRIES_FILE).open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream)

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.flops import training_flops
 from bert_clinical.nn.precision import compute_dtype
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining import devices
 from bert_clinical.pretraining.batches import Batches, PretrainingData
 from bert_clinical.pretraining.evaluation import model_of
-from bert_clinical.pretraining.flops import training_flops
 from bert_clinical.pretraining.loop import training_step
 from bert_clinical.pretraining.memory_plan import plan_lines
 from bert_clinical.pretraining.options import TrainingOptions

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bert_clinical.nn.config import BertConfig
-from bert_clinical.pretraining.flops import training_flops
+from bert_clinical.nn.flops import training_flops
 from bert_clinical.pretraining.options import TrainingOptions
 from data_prep.common.progress import format_rate, format_seconds
 

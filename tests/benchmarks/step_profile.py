@@ -38,8 +38,8 @@ def flops_of_step(size: Size, program: str = "ours") -> tuple[float, float]:
     from tensorflow.python.framework import op_callbacks
 
     from bert_clinical.nn.config import BertConfig
+    from bert_clinical.nn.flops import training_flops
     from bert_clinical.nn.tensorflow import tf
-    from bert_clinical.pretraining.flops import training_flops
 
     batch = random_batch(size)
     made = 0.0

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bert_clinical.nn.config import BertConfig
+from bert_clinical.nn.flops import training_flops
 from bert_clinical.pretraining import devices, speed
-from bert_clinical.pretraining.flops import training_flops
 from bert_clinical.pretraining.options import TrainingOptions
 from tests.benchmarks.step_profile import flops_of_step
 from tests.benchmarks.training_step import Size
