@@ -71,23 +71,33 @@ print(json.dumps({"cpu": time.process_time() - start, "instances": len(made)}))
 """
 
 
-def main() -> None:
+def text_parser(description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser of the options that say which text is measured on."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=description, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--words", type=int, default=1_300_000, help="of the text that is made")
     parser.add_argument("--text", type=Path, help="pretraining text, in place of one made")
     parser.add_argument("--vocab_file", type=Path, help="cased; one is learned if there is none")
-    options = parser.parse_args()
+    return parser
+
+
+def text_and_vocabulary(folder: Path, options: argparse.Namespace) -> tuple[Path, Path]:
+    """Returns the text that is measured on and its vocabulary, made in `folder` if need be."""
+    text = options.text or folder / "text.txt"
+    if options.text is None:
+        write_text(text, options.words)
+    return text, options.vocab_file or learned_vocabulary(text, folder / "vocab.txt")
+
+
+def main() -> None:
+    options = text_parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measure(Path(folder), options)
 
 
 def measure(folder: Path, options: argparse.Namespace) -> None:
-    text = options.text or folder / "text.txt"
-    if options.text is None:
-        write_text(text, options.words)
-    vocab = options.vocab_file or learned_vocabulary(text, folder / "vocab.txt")
+    text, vocab = text_and_vocabulary(folder, options)
     ten = folder / "ten.txt"
     with ten.open("wb") as stream:
         for _ in range(10):

@@ -18,33 +18,25 @@ from pathlib import Path
 from tests.benchmarks.create_pretraining_data import (
     PROGRAM,
     children_cpu,
-    learned_vocabulary,
     seconds,
-    write_text,
+    text_and_vocabulary,
+    text_parser,
 )
 
 LENGTHS = {128: 20, 512: 77}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--words", type=int, default=1_300_000, help="of the text that is made")
+    parser = text_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dupe_factor", type=int, default=5)
-    parser.add_argument("--text", type=Path, help="pretraining text, in place of one made")
-    parser.add_argument("--vocab_file", type=Path, help="cased; one is learned if there is none")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measure(Path(folder), options)
 
 
 def measure(folder: Path, options: argparse.Namespace) -> None:
-    text = options.text or folder / "text.txt"
-    if options.text is None:
-        write_text(text, options.words)
-    vocab = options.vocab_file or learned_vocabulary(text, folder / "vocab.txt")
+    text, vocab = text_and_vocabulary(folder, options)
     flags = [
         f"--input_file={text}", f"--vocab_file={vocab}", "--do_lower_case=false",
         f"--dupe_factor={options.dupe_factor}",
