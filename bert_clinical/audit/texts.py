@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +48,8 @@ class Notes(NamedTuple):
     total: int
     planted: int
     has_patients: bool
-    digests: frozenset[bytes]
-    patients: frozenset[str]
+    digests: Set[bytes]
+    patients: Set[str]
 
 
 def read_notes(
@@ -99,7 +99,7 @@ def read_notes(
         ids = [piece for line in kept for piece in encoder.encode(line)]
         if ids:
             notes.append(Note(number, patient if known else None, ids))
-    return Notes(notes, total, planted, known, frozenset(digests), frozenset(patients))
+    return Notes(notes, total, planted, known, digests, patients)
 
 
 def _chosen(total: int, most: int, seed: int) -> Collection[int]:

@@ -20,8 +20,9 @@ from data_prep.canaries.canary import (
 from data_prep.canaries.planting import count_documents, plan, planted, sentences_of
 from data_prep.common import atomic_files, contents
 from data_prep.common.atomic_files import PartialFile
+from data_prep.common.documents import patients_file
 from data_prep.common.errors import UserError
-from data_prep.common.own_files import MANIFEST_NAME, PATIENTS_SUFFIX
+from data_prep.common.own_files import MANIFEST_NAME
 from data_prep.common.paths import prepare_file
 from data_prep.common.progress import Progress
 
@@ -97,9 +98,7 @@ def _keep_patients(input_file: Path, output_file: Path) -> None:
 
     No document changes its place.
     """
-    source, target = (
-        path.with_name(path.name + PATIENTS_SUFFIX) for path in (input_file, output_file)
-    )
+    source, target = map(patients_file, (input_file, output_file))
     if not source.is_file():
         target.unlink(missing_ok=True)
         return
