@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,7 @@ HEAVY = ("tensorflow", "tensorflow_text", "spacy", "pandas", "torch", "transform
 TENSORFLOW = "bert_clinical.nn.tensorflow"
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts): path
@@ -88,9 +90,15 @@ def modules() -> dict[str, Path]:
     }
 
 
-def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def imports(path: Path, *, top_level_only: bool = False) -> frozenset[str]:
     """Returns the dotted names that a file imports, `from a import b` as both `a` and `a.b`."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     nodes = tree.body if top_level_only else list(ast.walk(tree))
     names: set[str] = set()
     for node in nodes:
@@ -99,15 +107,15 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def is_program(path: Path) -> bool:
-    tree = ast.parse(path.read_text())
-    return any(isinstance(node, ast.FunctionDef) and node.name == "cli" for node in tree.body)
+    body = parsed(path).body
+    return any(isinstance(node, ast.FunctionDef) and node.name == "cli" for node in body)
 
 
-def project_imports(path: Path, **options: bool) -> set[str]:
+def project_imports(path: Path, **options: bool) -> frozenset[str]:
     return imports(path, **options) & set(modules())
 
 
@@ -265,7 +273,7 @@ def test_programs_import_nothing_heavy_before_their_flags_are_checked(program: s
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_help_ends_with_an_example(program: str) -> None:
-    docstring = ast.get_docstring(ast.parse(modules()[program].read_text()))
+    docstring = ast.get_docstring(parsed(modules()[program]))
     assert docstring is not None
     called = (
         f"python -m {program} ",
@@ -278,7 +286,7 @@ def test_every_help_ends_with_an_example(program: str) -> None:
 def test_modules_and_functions_are_short(name: str) -> None:
     text = modules()[name].read_text()
     assert text.count("\n") <= LONGEST_MODULE
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(modules()[name])):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) else node.body
             lines = node.end_lineno - body[0].lineno + 1 if body else 0

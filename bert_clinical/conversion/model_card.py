@@ -22,6 +22,7 @@ from bert_clinical.weights.provenance import (
     canaries_in,
     data_sidecars,
     earlier_runs,
+    extensions,
     was_evaluated,
 )
 from bert_clinical.weights.transformers_tokenizer import known_differences
@@ -93,6 +94,7 @@ def compose(written: WrittenModel) -> str:
         ("Architecture", f"BERT, {config.num_hidden_layers} layers, width {config.hidden_size}, "
          f"{config.num_attention_heads} heads, {written.parameters:,} parameters"),
         ("Vocabulary", f"{config.vocab_size:,} WordPieces, {casing}"),
+        *_extension_rows(run),
         ("Longest sequence", _longest(written)),
         ("Activation", _GELU[written.gelu] if config.activation_name() == "gelu"
          else config.activation_name()),
@@ -208,6 +210,22 @@ def _phases(earlier: Sequence[Mapping[str, Any]]) -> list[str]:
             rows.append(("Ended with", f"`{_last_parts(name)}`, step {step:,}"))
         lines += _table(f"Training, phase {number}", rows)
     return lines
+
+
+def _extension_rows(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns what each extension of the vocabulary added, as far as its record says."""
+    rows = []
+    for found in extensions(run):
+        names = ("new_entries", "words", "word_pieces_before", "word_pieces")
+        numbers = [value for name in names if isinstance(value := found.get(name), int)]
+        if len(numbers) == len(names) and numbers[1] > 0:
+            entries, words, before, after = numbers
+            told = (
+                f"{entries:,}, chosen on {words:,} words: {before / words:.3f} WordPieces a word "
+                f"before, {after / words:.3f} after"
+            )
+            rows.append(("Entries of its own", told))
+    return rows
 
 
 def _training(run: Mapping[str, Any], step: int) -> list[tuple[str, str]]:

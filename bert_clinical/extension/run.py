@@ -25,7 +25,7 @@ from bert_clinical.weights.googles_format import (
     require_tied,
 )
 from bert_clinical.weights.pretrained import PretrainedModel
-from bert_clinical.weights.provenance import recorded_gelu
+from bert_clinical.weights.provenance import EXTENSION, PARENT, parent_of, recorded_gelu
 from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE
 from data_prep.common.errors import UserError
 from data_prep.common.output_folder import complete_folder
@@ -90,7 +90,7 @@ def extend_vocab(
             by_patient=counts.by_patient,
             settings=settings,
         )
-        record["extension"] = _record(extension, input_files)
+        record[EXTENSION] = _record(extension, input_files)
         _write(folder, model, extension)
     _tell(extension)
     return extension
@@ -107,6 +107,8 @@ def _told_by(model: PretrainedModel) -> dict[str, Any]:
             told["gelu"] = model.gelu
     if model.trained_length is not None:
         told["max_seq_length"] = model.trained_length
+    if not source.is_dir():
+        told[PARENT] = parent_of(model.source)
     return told
 
 

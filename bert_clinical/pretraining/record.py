@@ -12,7 +12,7 @@ from bert_clinical import __version__
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.evaluation import RESULTS, perplexity
-from bert_clinical.weights.checkpoint import checkpoint_step, resolve_checkpoint
+from bert_clinical.weights.checkpoint import resolve_checkpoint
 from bert_clinical.weights.provenance import (
     PARENT,
     RUN_FILE,
@@ -22,7 +22,6 @@ from bert_clinical.weights.provenance import (
     checkpoint_fingerprint,
     read_run,
 )
-from data_prep.canaries import record as canary_record
 from data_prep.common import atomic_files
 from data_prep.common.errors import UserError
 
@@ -73,29 +72,6 @@ class RunRecord:
         """
         parent = {PARENT: self.parent} if self.parent else {}
         atomic_files.write_json(self._path, {**_program(), **self._origin, **parent, **facts})
-
-
-def parent_of(prefix: str) -> dict[str, Any]:
-    """Returns what a record says of the checkpoint that a run's weights begin from.
-
-    Where a run made it, that run's flags and its own parent stand in it too: the record tells all
-    of a model's training, wherever the earlier folders are by then.
-
-    Args:
-      prefix: the checkpoint.
-
-    Raises:
-      UserError: the record beside it is broken.
-    """
-    path = Path(prefix)
-    run = read_run(path.parent)
-    return {
-        "folder": str(path.parent),
-        "checkpoint": path.name,
-        "step": checkpoint_step(prefix),
-        "fingerprint": checkpoint_fingerprint(prefix),
-        **{name: run[name] for name in ("flags", canary_record.KEY, PARENT) if name in run},
-    }
 
 
 def is_another(checkpoint: str, parent: Mapping[str, Any]) -> bool:

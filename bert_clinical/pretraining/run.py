@@ -33,7 +33,7 @@ from bert_clinical.pretraining.errors import translated_errors
 from bert_clinical.pretraining.evaluation import RESULTS
 from bert_clinical.pretraining.log import CURVES_NAME, TrainingLog, read_history
 from bert_clinical.pretraining.options import TrainingOptions
-from bert_clinical.pretraining.record import RunRecord, is_another, parent_of
+from bert_clinical.pretraining.record import RunRecord, is_another
 from bert_clinical.pretraining.settings import (
     decisive_settings,
     require_same_settings,
@@ -56,6 +56,7 @@ from bert_clinical.weights.provenance import (
     PARENT,
     as_object,
     checkpoint_fingerprint,
+    parent_of,
     read_run,
 )
 from data_prep.common.errors import UserError

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bert_clinical.weights.checkpoint import resolve_checkpoint
+from bert_clinical.weights.checkpoint import checkpoint_step, resolve_checkpoint
 from data_prep.canaries import record as canary_record
 from data_prep.common.atomic_files import sha256_of_file
 from data_prep.common.errors import UserError
 from data_prep.common.json_files import read_json_object
-from data_prep.common.output_folder import RECORD_FILE
+from data_prep.common.output_folder import RECORD_FILE, read_record
 
 RUN_FILE = "pretraining_run.json"
 BEST_FILE = "best_checkpoint.json"
@@ -25,7 +25,10 @@ TRAINING_FILES = "training_files"
 """In a record: the files that were trained on, named as in its `data`."""
 
 PARENT = "parent"
-"""Under which a run's record tells of the checkpoint that its weights began from."""
+"""Under which a record tells of the checkpoint that its weights began from."""
+
+EXTENSION = "extension"
+"""Under which `extend_vocab` records what it added to a vocabulary."""
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -43,13 +46,48 @@ def earlier_runs(run: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     A checkpoint that no run of this project made, such as BioBERT's, is none of them.
     """
+    return [parent for parent in _parents(run) if as_object(parent.get("flags"))]
+
+
+def _parents(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns what a record tells of all checkpoints before its own, the first of them first."""
     found = []
     parent = as_object(run.get(PARENT))
     while parent:
-        if as_object(parent.get("flags")):
-            found.append(parent)
+        found.append(parent)
         parent = as_object(parent.get(PARENT))
     return found[::-1]
+
+
+def parent_of(prefix: str) -> dict[str, Any]:
+    """Returns what a record says of the checkpoint that weights begin from.
+
+    Where a run made it, that run's flags and its own parent stand in it too, and where it was
+    given new entries, these and whose: a record tells all of a model's past, wherever the earlier
+    folders are by then.
+
+    Args:
+      prefix: the checkpoint.
+
+    Raises:
+      UserError: the record beside it is broken.
+    """
+    path = Path(prefix)
+    run = read_run(path.parent)
+    extended = {} if run else read_record(path.parent)
+    return {
+        "folder": str(path.parent),
+        "checkpoint": path.name,
+        "step": checkpoint_step(prefix),
+        "fingerprint": checkpoint_fingerprint(prefix),
+        **{name: run[name] for name in ("flags", canary_record.KEY, PARENT) if name in run},
+        **{name: extended[name] for name in (EXTENSION, PARENT) if name in extended},
+    }
+
+
+def extensions(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns what a record tells of entries that its vocabulary was given, the first first."""
+    return [found for parent in _parents(run) if (found := as_object(parent.get(EXTENSION)))]
 
 
 def checkpoint_fingerprint(prefix: str) -> str:

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -46,7 +47,7 @@ class Sample:
       seconds: of the clock.
       processor: seconds of the process on a processor.
       step: of the newest checkpoint.
-      memory: resident bytes.
+      memory: resident bytes that are the process's own; pages of libraries come and go.
       descriptors: open ones.
       files: in the run's folder and below.
     """
@@ -83,17 +84,18 @@ def sample(process: subprocess.Popen[bytes], folder: Path) -> Sample | None:
     """Returns how things stand, None where the process has just ended."""
     own = Path("/proc") / str(process.pid)
     try:
-        pages = int((own / "statm").read_text().split()[1])
+        (memory,) = re.findall(r"RssAnon:\s*(\d+) kB", (own / "status").read_text())
         descriptors = len(list((own / "fd").iterdir()))
         # What follows the name, which may hold blanks, begins with the third field.
         times = (own / "stat").read_text().rpartition(")")[2].split()[11:13]
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        # Gone, or about to be: then it has no memory any more.
         return None
     return Sample(
         seconds=time.monotonic(),
         processor=sum(map(int, times)) / os.sysconf("SC_CLK_TCK"),
         step=newest_step(folder),
-        memory=pages * os.sysconf("SC_PAGE_SIZE"),
+        memory=int(memory) * 1024,
         descriptors=descriptors,
         files=sum(path.is_file() for path in folder.rglob("*") if ".partial" not in path.name),
     )
@@ -188,6 +190,8 @@ def main() -> None:
         print(f"{len(samples)} samples of {values.steps} steps left alone")
         for name, (begin, gain) in found.items():
             print(f"{name:26} {begin:14,.4f} at first, {gain:+14,.4f} until the end", flush=True)
+        shown = [f"{one.memory / 2**20:,.0f}" for one in samples[:: max(1, len(samples) // 10)]]
+        print(f"memory from beginning to end, MiB: {' '.join(shown)}", flush=True)
         draw = random.Random(values.seed)
         kills = killed_again_and_again(folder / "killed", values.steps, values.kill_minutes, draw)
         assert kills, "the run was never killed; give fewer --kill_minutes"

@@ -14,9 +14,10 @@ import pytest
 from bert_clinical.nn.config import BertConfig
 from bert_clinical.nn.precision import LossScale
 from bert_clinical.nn.tensorflow import tf
-from bert_clinical.pretraining import evaluation, run, state
+from bert_clinical.pretraining import evaluation, log, run, state
 from bert_clinical.pretraining import loop as training
 from bert_clinical.pretraining.batches import PretrainingData
+from bert_clinical.pretraining.curves import draw_curves
 from bert_clinical.pretraining.options import TrainingOptions
 from bert_clinical.pretraining.run import require_same_run
 from bert_clinical.weights import checkpoint
@@ -36,7 +37,20 @@ def config(**changes: Any) -> BertConfig:
     return BertConfig.from_dict({**values, **changes})
 
 
-DROPOUT = config(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+SMALL = config(num_hidden_layers=1)
+"""For what hangs on no layer: half of such a run's time goes into building the graph of two."""
+DROPOUT = config(num_hidden_layers=1, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+
+
+@pytest.fixture(autouse=True)
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture at the end of each run takes a second; who looks at it asks for it."""
+    monkeypatch.setattr(log, "draw_curves", lambda *_: None)
+
+
+@pytest.fixture
+def with_curves(without_curves: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "draw_curves", draw_curves)
 
 
 def load(name: str, folder: Path) -> PretrainingData:
@@ -50,14 +64,24 @@ def load(name: str, folder: Path) -> PretrainingData:
 def train(
     folder: Path,
     options: TrainingOptions = TINY,
-    model: BertConfig | None = None,
+    model: BertConfig = SMALL,
     data: str = "cased_128.tfrecord",
     **arguments: Any,
 ) -> training.TrainingResult:
     return training.train(
-        config=model or config(), options=options, data=load(data, folder), output_dir=folder,
+        config=model, options=options, data=load(data, folder), output_dir=folder,
         **arguments,
     )  # fmt: skip
+
+
+def small_init(folder: Path) -> str:
+    """Returns a checkpoint of golden weights for `SMALL`."""
+    tensors = checkpoint.read_tensors(checkpoint.resolve_checkpoint(golden("model/init")))
+    folder.mkdir()
+    prefix = folder / "bert_model.ckpt"
+    kept = {name: value for name, value in tensors.items() if "/layer_1/" not in name}
+    checkpoint.write_checkpoint(prefix, kept)
+    return str(prefix)
 
 
 def changed(**changes: Any) -> TrainingOptions:
@@ -106,6 +130,7 @@ def test_twenty_steps_are_googles(tmp_path: Path, jit_compile: bool) -> None:
     train(
         tmp_path,
         changed(num_train_steps=20, num_warmup_steps=5, jit_compile=jit_compile),
+        config(),
         data="one_example.tfrecord",
         init_checkpoint=checkpoint.resolve_checkpoint(golden("init_bertadam")),
     )
@@ -119,11 +144,11 @@ def test_goes_on_from_googles_own_checkpoint(tmp_path: Path) -> None:
     init = checkpoint.resolve_checkpoint(golden("model/init"))
     data = "one_example.tfrecord"
     # The schedule of the golden run ends at step 20; let ours rise and fall as that one did.
-    train(tmp_path / "ours", changed(num_train_steps=20, num_warmup_steps=5), data=data,
+    train(tmp_path / "ours", changed(num_train_steps=20, num_warmup_steps=5), config(), data,
           init_checkpoint=init)  # fmt: skip
     google = shutil.copytree(golden("model/trained"), tmp_path / "google")
     for folder in (tmp_path / "ours", google):
-        result = train(folder, options, data=data)
+        result = train(folder, options, config(), data)
         assert result.step == 40
     assert largest_difference(weights(google), weights(tmp_path / "ours")) < 1e-4
 
@@ -196,7 +221,7 @@ def test_accumulated_gradients_are_those_of_the_batch(tmp_path: Path) -> None:
     parts, whole = weights(tmp_path / "parts"), weights(tmp_path / "whole")
     # Absolute: where the terms of a bias's gradient cancel, rounding is 1e-6 of what is left.
     assert max(np.abs(parts[name] - whole[name]).max() for name in whole) < 1e-6
-    assert largest_difference(parts, whole) < 5e-6
+    assert largest_difference(parts, whole) < 2e-5
 
 
 def test_recomputing_changes_no_weights(tmp_path: Path) -> None:
@@ -249,7 +274,7 @@ def test_loss_scale_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, precision: str) -> None:
-    broken = checkpoint.read_tensors(checkpoint.resolve_checkpoint(golden("model/init")))
+    broken = checkpoint.read_tensors(small_init(tmp_path / "init"))
     broken["bert/pooler/dense/kernel"] = np.full_like(broken["bert/pooler/dense/kernel"], np.nan)
     checkpoint.write_checkpoint(tmp_path / "broken", broken)
     with pytest.raises(UserError) as raised:
@@ -287,7 +312,9 @@ def test_keeps_the_newest_checkpoints(tmp_path: Path, keep: int, expected: list[
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-12")
 
 
-def test_what_a_kill_after_the_last_checkpoint_left_undone_is_made_up_for(tmp_path: Path) -> None:
+def test_what_a_kill_after_the_last_checkpoint_left_undone_is_made_up_for(
+    tmp_path: Path, with_curves: None
+) -> None:
     options = changed(num_train_steps=2, keep_checkpoint_max=1)
     train(tmp_path, options)
     curves = tmp_path / "training_curves.png"
@@ -307,13 +334,16 @@ def test_an_encoder_without_heads(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     checkpoint.write_checkpoint(tmp_path / "encoder", encoder)
     with caplog.at_level("INFO"):
         train(
-            tmp_path / "run", changed(num_train_steps=1), init_checkpoint=str(tmp_path / "encoder")
+            tmp_path / "run",
+            changed(num_train_steps=1),
+            config(),
+            init_checkpoint=str(tmp_path / "encoder"),
         )
     assert f"{len(encoder)} of {len(tensors)} variables" in caplog.text
     assert "the head cls/predictions and the head cls/seq_relationship" in caplog.text
 
 
-def test_held_out_values_and_files_of_a_run(tmp_path: Path) -> None:
+def test_held_out_values_and_files_of_a_run(tmp_path: Path, with_curves: None) -> None:
     result = train(
         tmp_path,
         changed(eval_every=5, log_every=4),
@@ -496,6 +526,7 @@ def test_the_record_is_there_before_the_checkpoint(
 def test_a_finished_run_under_a_constant_rate_can_be_extended(tmp_path: Path) -> None:
     """The longer run is the one that was never finished, with or without a decay at its end."""
     constant = changed(learning_rate_schedule="constant", num_train_steps=6, log_every=1)
+    train(tmp_path / "finished", constant)
     for name, changes in {
         "longer": {"num_train_steps": 12},
         "decaying": {
@@ -503,8 +534,8 @@ def test_a_finished_run_under_a_constant_rate_can_be_extended(tmp_path: Path) ->
         },
     }.items():  # fmt: skip
         final = dataclasses.replace(constant, **changes)
-        train(tmp_path / name, constant)
-        require_same_run(tmp_path / name, final, config(), [str(golden("cased_128.tfrecord"))])
+        shutil.copytree(tmp_path / "finished", tmp_path / name)
+        require_same_run(tmp_path / name, final, SMALL, [str(golden("cased_128.tfrecord"))])
         train(tmp_path / name, final)
         train(tmp_path / f"{name}_whole", final)
         assert_identical(tmp_path / name, tmp_path / f"{name}_whole")
@@ -516,7 +547,7 @@ def test_a_finished_run_under_a_constant_rate_can_be_extended(tmp_path: Path) ->
     linear = changed(num_train_steps=6)
     train(tmp_path / "linear", linear)
     with pytest.raises(UserError, match="--num_train_steps was 6, now 12"):
-        require_same_run(tmp_path / "linear", TINY, config(), [str(golden("cased_128.tfrecord"))])
+        require_same_run(tmp_path / "linear", TINY, SMALL, [str(golden("cased_128.tfrecord"))])
 
 
 def test_a_run_names_the_checkpoint_that_it_began_from(
@@ -527,13 +558,13 @@ def test_a_run_names_the_checkpoint_that_it_began_from(
     def record_of(folder: Path) -> Any:
         return json.loads((folder / "pretraining_run.json").read_text())
 
-    google = checkpoint.resolve_checkpoint(golden("init"))
-    train(tmp_path / "first", changed(num_train_steps=2), init_checkpoint=google)
+    init = small_init(tmp_path / "init")
+    train(tmp_path / "first", changed(num_train_steps=2), init_checkpoint=init)
     before = {path: path.read_bytes() for path in (tmp_path / "first").iterdir() if path.is_file()}
     of_first = record_of(tmp_path / "first")
     assert of_first["parent"] == {
-        "folder": str(golden("init")), "checkpoint": "bert_model.ckpt", "step": 0,
-        "fingerprint": state.checkpoint_fingerprint(google),
+        "folder": str(tmp_path / "init"), "checkpoint": "bert_model.ckpt", "step": 0,
+        "fingerprint": state.checkpoint_fingerprint(init),
     }  # fmt: skip
     first = checkpoint.resolve_checkpoint(tmp_path / "first")
     second = changed(

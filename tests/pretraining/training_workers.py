@@ -17,7 +17,6 @@ from tests.golden_data import golden
 from tests.running import ROOT, Process, arguments, free_port, start_python
 
 FLAGS = {
-    "bert_config_file": golden("model/bert_config.json"),
     "input_file": golden("cased_128.tfrecord"),
     "do_train": True,
     "train_batch_size": 8,
@@ -46,7 +45,7 @@ def start(
     before: Sequence[str] = (),
     **changes: Any,
 ) -> Process:
-    """Starts the program with `FLAGS` and these changes.
+    """Starts the program with `FLAGS` and these changes, on a model of one layer.
 
     Args:
       output_dir: the run's folder.
@@ -55,7 +54,11 @@ def start(
       before: a command that runs the command behind it, such as `nice`.
       **changes: flags.
     """
-    flags = {**FLAGS, "output_dir": output_dir, **changes}
+    config_file = output_dir.with_name("one_layer.json")
+    if not config_file.exists():
+        config = json.loads(golden("model/bert_config.json").read_text())
+        config_file.write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    flags = {**FLAGS, "bert_config_file": config_file, "output_dir": output_dir, **changes}
     env = {"TF_CONFIG": tf_config} if tf_config else {}
     if not before:
         return start_python(*code, *arguments(**flags), env=env)

@@ -331,6 +331,11 @@ def test_everything_downstream_takes_the_result(inputs, text, tmp_path, capsys):
         capsys, "bert_clinical.convert_to_transformers", output_dir=folder, verify=True, **trained
     )
     assert_success(result)
+    parent = json.loads((tmp_path / "model" / "pretraining_run.json").read_text())["parent"]
+    assert parent["extension"]["new_entries"] == 5
+    assert parent["parent"]["checkpoint"] == "bert_model.ckpt"
+    card = (folder / "README.md").read_text()
+    assert "| Entries of its own | 5, chosen on " in card
     converted = NamedModel(model_dir=str(folder)).load()
     assert converted.config.vocab_size == len(converted.tokens) == 1005
     assert converted.tokenizer().tokenize("cardiomyopathy") == ["cardiomyopathy"]

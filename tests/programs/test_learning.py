@@ -14,6 +14,7 @@ from bert_clinical.pretraining.batches import PretrainingData
 from tests.running import assert_success, run_program
 
 STEPS = 700
+LENGTHS = {"max_seq_length": 64, "max_predictions_per_seq": 10}
 
 
 def examples(folder: Path) -> BertConfig:
@@ -41,13 +42,13 @@ def examples(folder: Path) -> BertConfig:
             run_program(
                 "bert_clinical.create_pretraining_data", input_file=folder / f"{name}.txt",
                 output_file=folder / f"{name}.tfrecord", vocab_file=folder / "vocab.txt",
-                do_lower_case=False, dupe_factor=5,
+                do_lower_case=False, dupe_factor=5, **LENGTHS,
             )
         )  # fmt: skip
     # The quickstart's small model; without dropout it leaves the unigram plateau sooner.
     config = BertConfig(
         len((folder / "vocab.txt").read_text().splitlines()), hidden_size=128, num_hidden_layers=2,
-        num_attention_heads=2, intermediate_size=512, max_position_embeddings=128,
+        num_attention_heads=2, intermediate_size=512, max_position_embeddings=64,
         type_vocab_size=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     (folder / "bert_config.json").write_text(config.to_json_string())
@@ -57,9 +58,7 @@ def examples(folder: Path) -> BertConfig:
 def unigram_accuracy(folder: Path, config: BertConfig) -> float:
     """The share of the masked WordPieces that one guess, the most frequent, gets right."""
     path = folder / "discharge_summary.held_out.tfrecord"
-    data = PretrainingData(
-        [path], config=config, max_seq_length=128, max_predictions_per_seq=20, cache_folder=folder
-    )
+    data = PretrainingData([path], config=config, cache_folder=folder, **LENGTHS)
     (batch,) = input_pipeline.sequential_batches(data, batch_size=640, steps=1)
     masked = batch["masked_lm_ids"][batch["masked_lm_weights"] > 0]
     return float(np.bincount(masked).max() / len(masked))
@@ -72,7 +71,7 @@ def pretrain(folder: Path, name: str, **changes: object) -> dict[str, float]:
         "eval_input_file": folder / "discharge_summary.held_out.tfrecord",
         "do_train": True, "do_eval": True, "train_batch_size": 32, "learning_rate": 5e-4,
         "num_train_steps": STEPS, "num_warmup_steps": 100, "eval_batch_size": 32,
-        "max_eval_steps": 20, "log_every": 5, "output_dir": folder / name, **changes,
+        "max_eval_steps": 20, "log_every": 5, "output_dir": folder / name, **LENGTHS, **changes,
     }  # fmt: skip
     assert_success(run_program("bert_clinical.run_pretraining", **flags))
     return json.loads((folder / name / "pretraining_run.json").read_text())["evaluation"]

@@ -6,8 +6,6 @@ import contextlib
 import errno
 import json
 import logging
-import multiprocessing
-import os
 import random
 import re
 import shutil
@@ -637,58 +635,23 @@ def test_two_runs_do_not_train_in_one_folder(
     assert not list(tmp_path.glob("model.ckpt*"))
 
 
-class ForkedRun:
-    """The program in a fork of a process that has imported TensorFlow, which saves seconds a run.
+@pytest.mark.slow
+def test_killed_twice_the_weights_are_the_same(tmp_path: Path) -> None:
+    """Kills a run of 60 steps at random moments, then compares with one that nobody disturbed.
 
-    Offers what the tests need of `subprocess.Popen`.
-    """
-
-    _context = multiprocessing.get_context("forkserver")
-    _context.set_forkserver_preload(
-        ["bert_clinical.pretraining.loop", "bert_clinical.run_pretraining"]
-    )
-
-    def __init__(self, output_dir: Path, **changes: Any) -> None:
-        argv = arguments(**flags(output_dir, **changes))
-        self._process = self._context.Process(target=run_quietly, args=(argv,))
-        self._process.start()
-
-    def poll(self) -> int | None:
-        return self._process.exitcode
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def communicate(self) -> int | None:
-        self._process.join(HANG_SECONDS)
-        return self._process.exitcode
-
-
-def run_quietly(argv: list[str]) -> None:
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        status = program.run_to_exit_status(
-            "", run_pretraining.define_flags, run_pretraining.main, argv
-        )
-    sys.exit(status)
-
-
-def killed_and_restarted(
-    folder: Path, kills: int, seed: int, start: Callable[..., ForkedRun | subprocess.Popen[str]]
-) -> None:
-    """Kills runs of 60 steps at random moments, then compares with a run that nobody disturbed.
-
-    A checkpoint is written after every step, so that most kills fall into the writing of one.
+    A checkpoint is written after every step, so that most kills fall into the writing of one. What
+    kills at each moment, and again and again, are `tests.drills.kill_every_write` and `soak`.
     """
     settings = {
         "num_train_steps": 60,
         "save_checkpoints_steps": 1,
         "keep_checkpoint_max": 2,
-        **config_with(folder, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1),
+        **config_with(tmp_path, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1),
     }
-    whole, parts = folder / "whole", folder / "parts"
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
 
     def finish(output_dir: Path, **changes: Any) -> None:
-        run = start(output_dir, **{**settings, **changes})
+        run = start_by_shell(output_dir, **{**settings, **changes})
         run.communicate()
         assert run.poll() == 0
 
@@ -699,12 +662,12 @@ def killed_and_restarted(
         )
 
     finish(whole, save_checkpoints_steps=60)
-    draw = random.Random(seed)
-    for _ in range(kills):
+    draw = random.Random(1)
+    for _ in range(2):
         before = newest_step()
         if before == 60:
             break
-        run = start(parts, **settings)
+        run = start_by_shell(parts, **settings)
         # Wait for the run to make steps of its own, so that each kill hits another moment of it.
         end = time.monotonic() + HANG_SECONDS
         while newest_step() <= before:
@@ -720,13 +683,3 @@ def killed_and_restarted(
     assert not list(parts.glob("*.partial*"))
     steps = [json.loads(line)["step"] for line in (parts / "training_log.jsonl").open()]
     assert steps == [60]
-
-
-@pytest.mark.slow
-def test_killed_twice_the_weights_are_the_same(tmp_path: Path) -> None:
-    killed_and_restarted(tmp_path, kills=2, seed=1, start=start_by_shell)
-
-
-@pytest.mark.slow
-def test_killed_at_twenty_moments_the_weights_are_the_same(tmp_path: Path) -> None:
-    killed_and_restarted(tmp_path, kills=20, seed=2, start=ForkedRun)
