@@ -207,6 +207,7 @@ def test_interrupted_and_uninterrupted_runs_are_the_same(tmp_path: Path) -> None
     assert [record["step"] for record in log] == [12]
 
 
+@pytest.mark.slow
 def test_dropout_and_order_follow_from_the_seed(tmp_path: Path) -> None:
     for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
         train(tmp_path / name, changed(num_train_steps=3, random_seed=seed), DROPOUT)
@@ -260,6 +261,7 @@ def test_loss_scale_backs_off_recovers_and_gives_up() -> None:
     assert (scale.value.numpy(), scale.good_steps.numpy()) == (2.0, 0)
 
 
+@pytest.mark.slow
 def test_loss_scale_goes_on_where_it_was(tmp_path: Path) -> None:
     options = changed(precision="mixed_float16")
     train(tmp_path / "whole", options)
@@ -434,6 +436,7 @@ def test_a_run_without_gain_ends(
     assert losses.asked == [2, 4, 6, 8, 10, 12]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_finds_the_same_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -523,6 +526,7 @@ def test_the_record_is_there_before_the_checkpoint(
         assert json.loads((folder / "training_flags.json").read_text())["num_train_steps"] == 3
 
 
+@pytest.mark.slow
 def test_a_finished_run_under_a_constant_rate_can_be_extended(tmp_path: Path) -> None:
     """The longer run is the one that was never finished, with or without a decay at its end."""
     constant = changed(learning_rate_schedule="constant", num_train_steps=6, log_every=1)
@@ -550,6 +554,7 @@ def test_a_finished_run_under_a_constant_rate_can_be_extended(tmp_path: Path) ->
         require_same_run(tmp_path / "linear", TINY, SMALL, [str(golden("cased_128.tfrecord"))])
 
 
+@pytest.mark.slow
 def test_a_run_names_the_checkpoint_that_it_began_from(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -27,6 +27,7 @@ def test_the_drill_sees_a_word(tmp_path: Path) -> None:
     assert not planted_word.has_word(b"Zandvoort, Andorra")
 
 
+@pytest.mark.slow
 def test_mistakes_tell_nothing(world: World) -> None:
     cases = [
         case

@@ -260,6 +260,7 @@ def test_flag_errors_and_help_come_within_a_second_without_tensorflow() -> None:
         assert name in shown.stdout
 
 
+@pytest.mark.slow
 def test_trains_evaluates_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     init = golden("init_bertadam")
     result = run_here(
