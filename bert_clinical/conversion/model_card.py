@@ -23,6 +23,7 @@ from bert_clinical.weights.provenance import (
     data_sidecars,
     earlier_runs,
     extensions,
+    read_extension,
     was_evaluated,
 )
 from bert_clinical.weights.transformers_tokenizer import known_differences
@@ -82,7 +83,7 @@ def write_model_card(written: WrittenModel) -> None:
 def compose(written: WrittenModel) -> str:
     """Returns the card as Markdown; what no file tells is left out."""
     source = Path(written.prefix).parent
-    run = _read_object(source / RUN_FILE)
+    run = _read_object(source / RUN_FILE) or read_extension(source)
     earlier = earlier_runs(run)
     settings = as_object((*earlier, run)[0].get("flags"))
     sidecars = data_sidecars(run, training_only=True)

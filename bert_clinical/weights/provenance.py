@@ -41,6 +41,12 @@ def read_run(folder: Path) -> dict[str, Any]:
     return read_json_object(path) if path.is_file() else {}
 
 
+def read_extension(folder: Path) -> dict[str, Any]:
+    """Returns what `extend_vocab` left beside its checkpoint, an empty dict where nothing."""
+    made = read_record(folder)
+    return {name: made[name] for name in (EXTENSION, PARENT) if EXTENSION in made and name in made}
+
+
 def earlier_runs(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns what a record tells of the runs before its own, the first of them first.
 
@@ -73,21 +79,23 @@ def parent_of(prefix: str) -> dict[str, Any]:
       UserError: the record beside it is broken.
     """
     path = Path(prefix)
-    run = read_run(path.parent)
-    extended = {} if run else read_record(path.parent)
+    told = read_run(path.parent) or read_extension(path.parent)
     return {
         "folder": str(path.parent),
         "checkpoint": path.name,
         "step": checkpoint_step(prefix),
         "fingerprint": checkpoint_fingerprint(prefix),
-        **{name: run[name] for name in ("flags", canary_record.KEY, PARENT) if name in run},
-        **{name: extended[name] for name in (EXTENSION, PARENT) if name in extended},
+        **{
+            name: told[name]
+            for name in ("flags", canary_record.KEY, EXTENSION, PARENT)
+            if name in told
+        },
     }
 
 
 def extensions(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns what a record tells of entries that its vocabulary was given, the first first."""
-    return [found for parent in _parents(run) if (found := as_object(parent.get(EXTENSION)))]
+    return [found for one in (*_parents(run), run) if (found := as_object(one.get(EXTENSION)))]
 
 
 def checkpoint_fingerprint(prefix: str) -> str:
@@ -171,11 +179,13 @@ def recorded_canaries(source: Path) -> list[str] | None:
     Returns:
       The names; None where no record lies beside the checkpoint.
     """
-    run = read_run(source if source.is_dir() else source.parent)
-    if not run:
+    folder = source if source.is_dir() else source.parent
+    run = read_run(folder)
+    earlier = earlier_runs(run or read_extension(folder))
+    if not run and not earlier:
         return None
     sets: dict[str, Any] = {}
-    for trained in (*earlier_runs(run), run):
+    for trained in (*earlier, run):
         sets |= as_object(as_object(trained.get(canary_record.KEY)).get(canary_record.SETS))
     return list(sets)
 

@@ -336,6 +336,14 @@ def test_everything_downstream_takes_the_result(inputs, text, tmp_path, capsys):
     assert parent["parent"]["checkpoint"] == "bert_model.ckpt"
     card = (folder / "README.md").read_text()
     assert "| Entries of its own | 5, chosen on " in card
+    # So it is told of a model that nothing has trained since.
+    result = run_here(
+        capsys, "bert_clinical.convert_to_transformers", output_dir=tmp_path / "untrained",
+        verify=False, **{**trained, "init_checkpoint": out},
+    )  # fmt: skip
+    assert_success(result)
+    card = (tmp_path / "untrained" / "README.md").read_text()
+    assert "| Entries of its own | 5, chosen on " in card
     converted = NamedModel(model_dir=str(folder)).load()
     assert converted.config.vocab_size == len(converted.tokens) == 1005
     assert converted.tokenizer().tokenize("cardiomyopathy") == ["cardiomyopathy"]
