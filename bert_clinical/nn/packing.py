@@ -41,6 +41,9 @@ class PackedShape:
 EXACT = PackedShape()
 """Room for every batch: another size for each, which no compiled program can have."""
 
+ROWS_MULTIPLE = 16
+"""Rows are made whole multiples: libraries keep what they made for each number of rows."""
+
 
 class Layout(Protocol):
     """The rows of a batch, and the sequences that they belong to."""
@@ -133,14 +136,14 @@ class Packed:
         total = tf.reduce_sum(self._counts)
         unread = 1 - tf.cast(tf.gather(real, self._order), tf.int32)
         # A stable sort puts the real tokens first, in their order.
-        count = total if shape.rows is None else shape.rows
+        count = rounded_up(total, ROWS_MULTIPLE) if shape.rows is None else shape.rows
         places = tf.argsort(tf.reshape(unread, [-1]), stable=True)[:count]
         numbers = tf.range(tf.shape(places)[0])
         self._sequences, self._positions = places // self._length, places % self._length
         first = tf.gather(self._starts, self._sequences)
         last = first + tf.gather(self._counts, self._sequences) - 1
         self._offsets = tf.minimum(numbers, last) - first
-        self._row_is_real = None if shape.rows is None else numbers < total
+        self._row_is_real = numbers < total
         self._place_of_row = (
             tf.gather(self._order, self._sequences) * self._length + self._positions
         )
@@ -187,14 +190,11 @@ class Packed:
     def heads(self, value: tf.Tensor) -> list[tf.Tensor]:
         """See `Layout`."""
         depth = value.shape[-1] // self._heads
-        is_real = self._row_is_real
-        if is_real is not None:
-            is_real = tf.repeat(is_real, self._heads)
         moved = _moved(
             tf.reshape(value, [-1, depth]),
             self._rows_of_heads,
             back=self._heads_of_rows,
-            back_is_real=is_real,
+            back_is_real=tf.repeat(self._row_is_real, self._heads),
         )
         sizes = [size * heads * length for size, heads, length in self._shapes]
         parts = tf.split(moved, sizes) if len(sizes) > 1 else [moved]
@@ -303,6 +303,11 @@ def group_sizes(batch_size: Any) -> list[Any]:
     count = min(MOST_GROUPS, batch_size)
     ends = [batch_size * (group + 1) // count for group in range(count)]
     return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def rounded_up(value: Any, multiple: int) -> Any:
+    """Returns the next multiple of a number or a tensor."""
+    return -(-value // multiple) * multiple
 
 
 def size_of(tensor: tf.Tensor, axis: int) -> Any:

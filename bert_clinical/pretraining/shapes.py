@@ -11,7 +11,7 @@ import logging
 
 import numpy as np
 
-from bert_clinical.nn.packing import EXACT, PackedShape, group_sizes
+from bert_clinical.nn.packing import EXACT, ROWS_MULTIPLE, PackedShape, group_sizes, rounded_up
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.batches import PretrainingData
 from bert_clinical.pretraining.options import TrainingOptions
@@ -22,7 +22,7 @@ _SHARES = (0.5, 0.9)
 """How many of all batches each shape has room for."""
 
 _BATCHES = 1000
-_ROWS_MULTIPLE, _LENGTHS_MULTIPLE = 16, 8
+_LENGTHS_MULTIPLE = 8
 _LEAST_GAIN = 0.02
 """A shape that leaves out less, compared with the next larger one, isn't worth its compilation."""
 
@@ -65,14 +65,10 @@ def choose_shapes(
     larger = batch_size * max_seq_length
     for share in reversed(_SHARES):
         held = by_rows[: int(_BATCHES * share)]
-        room = _rounded_up(int(rows[held].max()), _ROWS_MULTIPLE)
+        room = rounded_up(int(rows[held].max()), ROWS_MULTIPLE)
         if room <= larger * (1 - _LEAST_GAIN):
             longest = batches[held][:, ends].max(axis=0).tolist()
-            groups = [min(_rounded_up(n, _LENGTHS_MULTIPLE), max_seq_length) for n in longest]
+            groups = [min(rounded_up(n, _LENGTHS_MULTIPLE), max_seq_length) for n in longest]
             chosen.insert(0, PackedShape(room, tuple(groups)))
             larger = room
     return tuple(chosen)
-
-
-def _rounded_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

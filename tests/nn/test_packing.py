@@ -7,7 +7,7 @@ import pytest
 
 from bert_clinical.modeling import BertModel, BertOutput, create_variables
 from bert_clinical.nn.config import BertConfig
-from bert_clinical.nn.packing import EXACT, PackedShape, by_shape, group_sizes
+from bert_clinical.nn.packing import EXACT, Packed, PackedShape, by_shape, group_sizes
 from bert_clinical.nn.tensorflow import tf
 
 LENGTH, HEADS, WIDTH = 11, 3, 21
@@ -179,6 +179,27 @@ def test_dropout_follows_from_its_seed_and_hits_every_row() -> None:
     real = mask != 0
     assert abs((one[real] == 0).mean() - 0.3) < 0.05
     assert np.abs(one - other).max() > 1e-3
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_room_that_is_left_over_changes_no_mask_of_a_row(recompute: bool) -> None:
+    """Masks are drawn row after row, so that how many rows follow changes nothing."""
+    mask, seed = MASKS["all lengths"], tf.constant([1, 4096], tf.int64)
+    values = {**config(0.3).to_dict(), "attention_probs_dropout_prob": 0.0}
+    model = BertModel(BertConfig.from_dict(values), recompute_grad=recompute)
+    one, other = (
+        model(weights(), *inputs(mask), dropout_seed=seed, packed=packed).sequence_output
+        for packed in (EXACT, ROOMY)
+    )
+    assert_close(real_values(one, mask), real_values(other, mask).numpy(), "sequence")
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_rows_are_whole_multiples_or_all_positions(name: str) -> None:
+    """Of few numbers of rows libraries keep little, however long a run is."""
+    mask = MASKS[name]
+    rows = len(Packed(tf.constant(mask), HEADS).rows(tf.constant(mask)))
+    assert rows == min(-(-mask.sum() // 16) * 16, mask.size)
 
 
 def test_groups_share_the_sequences_evenly() -> None:
