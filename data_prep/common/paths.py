@@ -10,6 +10,8 @@ from typing import IO
 from data_prep.common.errors import UserError, os_error_message
 
 _SHOWN = 3
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+"""Suffixes by which other programs would take a file for compressed."""
 
 
 def open_local(path: str) -> IO[bytes]:
@@ -62,12 +64,18 @@ def make_folder(path: Path, flag: str = "output_dir") -> None:
 
 
 def prepare_file(path: str | os.PathLike[str], flag: str) -> Path:
-    """Returns an output file's path, for which the folder is made.
+    """Returns the path of an output that is not compressed, for which the folder is made.
 
     Raises:
-      UserError: it is a folder, or its own folder cannot be made; names the flag.
+      UserError: it is a folder, has a compressed file's name, or its own folder cannot be made;
+        names the flag.
     """
     path = Path(path)
+    if path.suffix in _COMPRESSED:
+        raise UserError(
+            f"--{flag}: {path} has the name of a compressed file, and what is written is not "
+            f"compressed; leave out {path.suffix}"
+        )
     if path.is_dir():
         raise UserError(f"--{flag}: {path} is a folder; the name of a file was expected")
     make_folder(path.parent, flag)

@@ -48,3 +48,11 @@ def test_the_folder_of_a_file_is_made(tmp_path: Path) -> None:
         assert path.parent.is_dir()
     with pytest.raises(UserError, match=r"^--output_file: .*/b is a folder; the name of a file"):
         prepare_file(path.parent, "output_file")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst", ".zip"])
+def test_what_is_not_compressed_has_no_compressed_files_name(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "new" / f"notes.csv{suffix}"
+    with pytest.raises(UserError, match=rf"^--output_file: {path} has .*; leave out {suffix}$"):
+        prepare_file(path, "output_file")
+    assert not path.parent.exists()
