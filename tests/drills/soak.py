@@ -35,8 +35,9 @@ SECONDS_BETWEEN_SAMPLES = 2.0
 SAVE_EVERY, EVALUATE_EVERY = 50, 100
 FLAT = {"memory": 0.05, "descriptors": 0.0, "files": 0.0, "processor's seconds a step": 0.2}
 """The most that each may gain over a run, as a share of what it begins with; of descriptors and
-files one more, for they are seen at any moment of a save. The clock's seconds are told and not
-judged: on a shared machine they are its neighbours'."""
+files one more, for they are seen at any moment of a save. Told and not judged are the clock's
+seconds, on a shared machine its neighbours', and the files of libraries' own that stand open:
+Matplotlib keeps open what fonts its pictures have needed so far."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Sample:
       processor: seconds of the process on a processor.
       step: of the newest checkpoint.
       memory: resident bytes that are the process's own; pages of libraries come and go.
-      descriptors: open ones.
+      descriptors: open ones, but for files of libraries' own.
+      library_files: open ones.
       files: in the run's folder and below.
     """
 
@@ -57,6 +59,7 @@ class Sample:
     step: int
     memory: int
     descriptors: int
+    library_files: int
     files: int
 
 
@@ -80,23 +83,33 @@ def start(folder: Path, steps: int) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
+def _target(descriptor: Path) -> str:
+    """Returns what a descriptor stands for, "" where it has just been closed."""
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:
+        return ""
+
+
 def sample(process: subprocess.Popen[bytes], folder: Path) -> Sample | None:
     """Returns how things stand, None where the process has just ended."""
     own = Path("/proc") / str(process.pid)
     try:
         (memory,) = re.findall(r"RssAnon:\s*(\d+) kB", (own / "status").read_text())
-        descriptors = len(list((own / "fd").iterdir()))
+        targets = [_target(entry) for entry in (own / "fd").iterdir()]
         # What follows the name, which may hold blanks, begins with the third field.
         times = (own / "stat").read_text().rpartition(")")[2].split()[11:13]
     except (FileNotFoundError, ProcessLookupError, ValueError):
         # Gone, or about to be: then it has no memory any more.
         return None
+    library_files = sum(target.startswith(f"{sys.prefix}/") for target in targets)
     return Sample(
         seconds=time.monotonic(),
         processor=sum(map(int, times)) / os.sysconf("SC_CLK_TCK"),
         step=newest_step(folder),
         memory=int(memory) * 1024,
-        descriptors=descriptors,
+        descriptors=len(targets) - library_files,
+        library_files=library_files,
         files=sum(path.is_file() for path in folder.rglob("*") if ".partial" not in path.name),
     )
 
@@ -145,7 +158,7 @@ def gains(samples: Sequence[Sample], steps: int) -> dict[str, tuple[float, float
     at = [one.step for one in later]
     found = {
         name: fitted(at, [getattr(one, name) for one in later])
-        for name in ("memory", "descriptors", "files")
+        for name in ("memory", "descriptors", "library_files", "files")
     }
     # Of twenty stretches: a sample sees the newest checkpoint's step, some steps late.
     edges = later[:: max(1, len(later) // 20)]
