@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bert_clinical.nn.tensorflow import tf
 
 LEAST = 1 << 18
 """Values from which on a compiled function saves more than its call and its compilation cost."""
 
-_BLOCKS = 16
+_BLOCKS = 128
 _LARGEST_BLOCK = 1 << 30
 _WIDTH = 1 << 10
 """Of the rows in which values are handed over: XLA divides rows among threads."""
@@ -22,7 +22,7 @@ def in_blocks(compute: Elementwise) -> Elementwise:
 
     TensorFlow passes over all values for each operation, compiled code once for all of them. But
     XLA compiles a program for each size. So that those are few, it is given a number of blocks,
-    from 16 to 31 of a power of two; what is left, at most a sixteenth, is computed as ever.
+    from 128 to 255 of a power of two; what is left, if anything is, is computed as ever.
 
     Args:
       compute: elementwise, of tensors of one shape and type.
@@ -36,11 +36,21 @@ def in_blocks(compute: Elementwise) -> Elementwise:
             return compute(*values)
         if count is not None:
             return compiled(*values)
-        whole = _whole_blocks(tf.size(first, tf.int64))
+        size = tf.size(first, tf.int64)
+        whole = _whole_blocks(size)
         flat = [tf.reshape(value, [-1]) for value in values]
-        head = compiled(*(tf.reshape(value[:whole], [-1, _WIDTH]) for value in flat))
-        tail = compute(*(value[whole:] for value in flat))
-        return tf.reshape(tf.concat([tf.reshape(head, [-1]), tail], 0), tf.shape(first))
+
+        def blocks(values: Sequence[tf.Tensor]) -> tf.Tensor:
+            return tf.reshape(
+                compiled(*(tf.reshape(value, [-1, _WIDTH]) for value in values)), [-1]
+            )
+
+        def with_rest() -> tf.Tensor:
+            rest = compute(*(value[whole:] for value in flat))
+            return tf.concat([blocks([value[:whole] for value in flat]), rest], 0)
+
+        answer = tf.cond(tf.equal(whole, size), lambda: blocks(flat), with_rest)
+        return tf.reshape(answer, tf.shape(first))
 
     return run
 

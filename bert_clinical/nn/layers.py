@@ -57,8 +57,27 @@ def dense(
     value: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, compute_dtype: tf.DType
 ) -> tf.Tensor:
     """Returns `value @ kernel + bias`, compute_dtype [rows, out], for [rows, in] and [in, out]."""
-    product = tf.matmul(tf.cast(value, compute_dtype), tf.cast(kernel, compute_dtype))
-    return tf.nn.bias_add(product, tf.cast(bias, compute_dtype))
+    product = _widened if kernel.shape[0] < kernel.shape[1] else tf.matmul
+    answer = product(tf.cast(value, compute_dtype), tf.cast(kernel, compute_dtype))
+    return tf.nn.bias_add(answer, tf.cast(bias, compute_dtype))
+
+
+@tf.custom_gradient
+def _widened(
+    value: tf.Tensor, kernel: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
+    """Returns `value @ kernel`, whose gradient turns the kernel over before it multiplies by it.
+
+    With AVX-512 oneDNN takes a quarter longer for a product with the transpose of a wide kernel
+    than for turning it over and the plain product.
+    """
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # As a batch of one: TensorFlow would make a matrix's transposition part of the product.
+        turned = tf.linalg.matrix_transpose(kernel[tf.newaxis])[0]
+        return tf.matmul(upstream, turned), tf.matmul(value, upstream, transpose_a=True)
+
+    return tf.matmul(value, kernel), gradient
 
 
 def layer_norm(value: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:

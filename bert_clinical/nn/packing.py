@@ -42,7 +42,9 @@ EXACT = PackedShape()
 """Room for every batch: another size for each, which no compiled program can have."""
 
 ROWS_MULTIPLE = 16
-"""Rows are made whole multiples: libraries keep what they made for each number of rows."""
+"""Of how many rows a batch has at least a whole multiple, see `rows_multiple`."""
+
+_MOST_NUMBERS_OF_ROWS = 64
 
 
 class Layout(Protocol):
@@ -136,7 +138,8 @@ class Packed:
         total = tf.reduce_sum(self._counts)
         unread = 1 - tf.cast(tf.gather(real, self._order), tf.int32)
         # A stable sort puts the real tokens first, in their order.
-        count = rounded_up(total, ROWS_MULTIPLE) if shape.rows is None else shape.rows
+        multiple = rows_multiple(self._size, self._length)
+        count = rounded_up(total, multiple) if shape.rows is None else shape.rows
         places = tf.argsort(tf.reshape(unread, [-1]), stable=True)[:count]
         numbers = tf.range(tf.shape(places)[0])
         self._sequences, self._positions = places // self._length, places % self._length
@@ -303,6 +306,22 @@ def group_sizes(batch_size: Any) -> list[Any]:
     count = min(MOST_GROUPS, batch_size)
     ends = [batch_size * (group + 1) // count for group in range(count)]
     return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def rows_multiple(batch_size: Any, length: Any) -> int:
+    """Returns of how many rows a batch has a whole multiple, a power of two.
+
+    Libraries keep what they made for each number of rows, so that there must be few; 1% of the rows
+    count for nothing.
+
+    Args:
+      batch_size: B, a number if it is known.
+      length: S, likewise.
+    """
+    if not (isinstance(batch_size, int) and isinstance(length, int)):
+        return ROWS_MULTIPLE
+    share = max(1, batch_size * length // _MOST_NUMBERS_OF_ROWS)
+    return max(ROWS_MULTIPLE, 1 << (share - 1).bit_length())
 
 
 def rounded_up(value: Any, multiple: int) -> Any:

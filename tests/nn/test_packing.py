@@ -7,7 +7,14 @@ import pytest
 
 from bert_clinical.modeling import BertModel, BertOutput, create_variables
 from bert_clinical.nn.config import BertConfig
-from bert_clinical.nn.packing import EXACT, Packed, PackedShape, by_shape, group_sizes
+from bert_clinical.nn.packing import (
+    EXACT,
+    Packed,
+    PackedShape,
+    by_shape,
+    group_sizes,
+    rows_multiple,
+)
 from bert_clinical.nn.tensorflow import tf
 
 LENGTH, HEADS, WIDTH = 11, 3, 21
@@ -200,6 +207,16 @@ def test_rows_are_whole_multiples_or_all_positions(name: str) -> None:
     mask = MASKS[name]
     rows = len(Packed(tf.constant(mask), HEADS).rows(tf.constant(mask)))
     assert rows == min(-(-mask.sum() // 16) * 16, mask.size)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "length", "expected"),
+    [(8, 128, 16), (1, 11, 16), (9, 128, 32), (4, 512, 32), (32, 128, 64), (32, 512, 256)],
+)
+def test_numbers_of_rows_are_few(batch_size: int, length: int, expected: int) -> None:
+    assert rows_multiple(batch_size, length) == expected
+    assert batch_size * length <= 64 * expected
+    assert rows_multiple(tf.constant(batch_size), length) == 16
 
 
 def test_groups_share_the_sequences_evenly() -> None:
