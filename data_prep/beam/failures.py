@@ -28,6 +28,11 @@ _KINDS = (
         "64 MB a slot (taskmanager.memory.network.min and .max), or use a lower --parallelism",
     ),
     _Kind(
+        r"exceeds the maximum size of a sort buffer \(current maximum: (\d+) bytes",
+        "what Flink sorts as one record is larger than its sort buffers of {0} bytes; use a higher "
+        "--num_shards, or give task managers more managed memory (taskmanager.memory.managed.size)",
+    ),
+    _Kind(
         r"No space left on device|Disk quota exceeded",
         "a disk of the cluster is full; free space in the engine's temporary folders on its nodes, "
         + _SAME_COMMAND,

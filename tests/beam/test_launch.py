@@ -91,6 +91,8 @@ def test_what_fails_before_a_job_is_taken_is_told(
         ("org.apache.spark.SparkException: Job aborted due to stage failure: ExecutorLostFailure "
          "(executor 1 exited caused by one of the running tasks)", ["a task manager or an exe"]),
         ("Executor lost: Container from a bad node. Exit status: 137", ["memory runs out"]),
+        ("java.io.IOException: The record exceeds the maximum size of a sort buffer (current "
+         "maximum: 8323072 bytes).", ["8,323,072 bytes", "--num_shards", "managed.size"]),
         ("java.io.IOException: No space left on device", ["disk of the cluster is full"]),
         ("java.lang.OutOfMemoryError: Java heap space", ["ran out of memory"]),
         ("java.io.InvalidClassException: local class incompatible: serialVersionUID = 1",

@@ -4,8 +4,8 @@ Of two equal notes the one that stands first in the input stays, so exact duplic
 wherever equal digests meet. Near-duplicates are decided one after the other, each against those
 that were kept. A note that shares no band's key with any other is always kept and changes nothing
 for the others (see `NearDuplicates.decide`). So keys are compared on all workers, and only notes
-that share a key are decided in one place, in the order of the input. Digests, keys and signatures
-travel, never text.
+that share a key are decided in one place, in the order of the input; their signatures lie in the
+staging folder until then. Digests, keys and signatures travel, never text.
 
 A note is named by its piece and by its place among the notes of the piece that could be formatted.
 """
@@ -13,6 +13,7 @@ A note is named by its piece and by its place among the notes of the piece that 
 from __future__ import annotations
 
 import struct
+import uuid
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
@@ -20,6 +21,7 @@ import numpy as np
 
 from data_prep.beam import steps as beam_steps
 from data_prep.beam.steps import text_free
+from data_prep.common import files as beam_files
 from data_prep.formatting.beam.results import Plan, StagedPiece
 from data_prep.formatting.duplicates import (
     PERMUTATIONS,
@@ -33,10 +35,16 @@ from data_prep.formatting.settings import FormatSettings
 PIECE = struct.Struct(">II")
 """The key of a piece: number of the file, number of the piece within it."""
 
-_KEYS_IN_PARTITION = 2_000_000
+_KEYS_IN_PARTITION = 200_000
+_PIECES_TOGETHER = 16
+"""Pieces of the input whose signatures are laid down in one file, of at most 3 MB.
+
+An engine may sort a worker's values of one key as one record, as Beam does on Flink: then no key
+may have more of them than a few megabytes."""
 _MIN_PARTITIONS = 8
 _MAX_PARTITIONS = 4096
 
+_LENGTH = struct.Struct(">I")
 _PLACE = np.dtype([("file", ">u4"), ("piece", ">u4"), ("note", ">u4")])
 _ITEM = np.dtype([("low", np.uint64), ("high", np.uint64)])
 _FOUND, _SIGNATURES = b"F", b"S"
@@ -89,6 +97,8 @@ class FindDuplicates(beam.PTransform):
             | beam.Flatten()
             | "With signatures" >> beam.GroupByKey()
             | "Their signatures" >> beam.ParDo(_SignaturesOfThose())
+            | "Neighbours" >> beam.GroupByKey()
+            | "Lay down" >> beam.ParDo(_LayDown(self._staging))
             | beam_steps.ToOneKey()
             | "Decide" >> beam.ParDo(_Decide(self._settings))
         )
@@ -183,7 +193,7 @@ class _SignaturesOfThose(beam.DoFn):
     """The notes of a piece that met another, with all its signatures → theirs alone."""
 
     @text_free
-    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[bytes]:
+    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[tuple[bytes, bytes]]:
         piece, parts = element
         met: list[np.ndarray] = []
         signatures = b""
@@ -196,7 +206,26 @@ class _SignaturesOfThose(beam.DoFn):
             notes = np.unique(np.concatenate(met))
             keys, values = _unpacked(signatures)
             head = piece + struct.pack(">I", len(notes)) + notes.tobytes()
-            yield head + keys[notes].tobytes() + values[notes].tobytes()
+            file, number = PIECE.unpack(piece)
+            together = PIECE.pack(file, number // _PIECES_TOGETHER)
+            yield together, head + keys[notes].tobytes() + values[notes].tobytes()
+
+
+class _LayDown(beam.DoFn):
+    """The signatures of neighbouring pieces → their place in the input and a file of them."""
+
+    def __init__(self, staging: str) -> None:
+        self._staging = staging
+
+    @text_free
+    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[bytes]:
+        together, parts = element
+        path = beam_files.join(self._staging, f"signatures-{uuid.uuid4().hex}")
+        with beam_files.create(path) as stream:
+            # A piece's bytes begin with its key, which sorts as the input does.
+            for part in sorted(parts, key=lambda part: part[: PIECE.size]):
+                stream.write(_LENGTH.pack(len(part)) + part)
+        yield together + path.encode()
 
 
 class _Decide(beam.DoFn):
@@ -208,8 +237,8 @@ class _Decide(beam.DoFn):
     @text_free
     def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[tuple[bytes, bytes]]:
         finder = NearDuplicates(self._threshold)
-        # A piece's bytes begin with its key, which sorts as the input does.
-        for part in sorted(element[1], key=lambda part: part[: PIECE.size]):
+        # Their places in the input come first.
+        for part in _laid_down(sorted(element[1])):
             piece = part[: PIECE.size]
             (number,) = struct.unpack_from(">I", part, PIECE.size)
             start = PIECE.size + 4
@@ -220,6 +249,17 @@ class _Decide(beam.DoFn):
             ]
             if any(repeats):
                 yield piece, notes[np.array(repeats)].astype(np.uint32).tobytes()
+
+
+def _laid_down(files: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields what `_LayDown` was given, for its answers."""
+    for file in files:
+        data = beam_files.read(file[PIECE.size :].decode())
+        start = 0
+        while start < len(data):
+            begin = start + _LENGTH.size
+            start = begin + _LENGTH.unpack_from(data, start)[0]
+            yield data[begin:start]
 
 
 def _unpacked(payload: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,7 @@ COUNTERS = "format_notes"
 
 _PLACE = struct.Struct(">III")
 _PIECE, _DUPLICATES = b"P", b"D"
-_PLACES_OF_COUNTS = 64
+_PLACES_OF_COUNTS = 16
 
 
 def build(pipeline: beam.Pipeline, *, files: Sequence[str], request: Request, staging: str) -> None:
