@@ -30,7 +30,7 @@ class PackedShape:
     """How much room there is for the real tokens of a batch.
 
     Attributes:
-      rows: real tokens; None for as many as there are.
+      rows: real tokens; None for as many as there are, up to a whole multiple (`rows_multiple`).
       lengths: tokens of the longest sequence of each group, the shortest sequences' first.
     """
 
@@ -39,7 +39,7 @@ class PackedShape:
 
 
 EXACT = PackedShape()
-"""Room for every batch: another size for each, which no compiled program can have."""
+"""Room for every batch: sizes that follow from it, which no compiled program can have."""
 
 ROWS_MULTIPLE = 16
 """Of how many rows a batch has at least a whole multiple, see `rows_multiple`."""
