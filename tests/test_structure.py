@@ -221,6 +221,7 @@ def test_beam_is_imported_in_its_folders_alone() -> None:
     [((*BEAM, "apache_beam"), CHOOSE_BEAM), (COMPILED, CHOOSE_COMPILED)],
     ids=["Beam", "the compiled parser"],
 )
+@pytest.mark.slow
 def test_a_wall_can_be_taken_down(absent: tuple[str, ...], chosen_by: tuple[str, ...]) -> None:
     """Everything else is imported with a folder gone; only what chooses it may need it."""
     kept = [name for name in modules() if not is_below(name, absent) and name not in chosen_by]

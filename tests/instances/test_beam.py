@@ -104,6 +104,7 @@ def test_worker_processes_make_the_same(tmp_path: Path, flags, one: Path) -> Non
     assert folder_bytes(tmp_path / "two") == folder_bytes(tmp_path / "job") == folder_bytes(one)
 
 
+@pytest.mark.slow
 def test_other_file_systems(tmp_path: Path, capfd, monkeypatch, flags, one: Path) -> None:
     monkeypatch.setenv("TEST_FILES", str(tmp_path))
     shutil.copytree(Path(str(flags["input_file"])).parent, tmp_path / "in")

@@ -215,6 +215,7 @@ def test_dropout_and_order_follow_from_the_seed(tmp_path: Path) -> None:
     assert largest_difference(weights(tmp_path / "a"), weights(tmp_path / "c")) > 0.1
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_those_of_the_batch(tmp_path: Path) -> None:
     options = changed(train_batch_size=8, num_train_steps=5)
     train(tmp_path / "whole", options, config())

@@ -531,6 +531,7 @@ def test_killed_alone_it_takes_its_workers_with_it(tmp_path, shards, small):
 
 
 @pytest.mark.parametrize("kind", ["output_dir", "output_file"])
+@pytest.mark.slow
 def test_two_programs_do_not_make_the_same_output(kind, tmp_path, shards, small):
     output = {
         "output_dir": {"output_dir": tmp_path, "num_workers": 2},
@@ -544,6 +545,7 @@ def test_two_programs_do_not_make_the_same_output(kind, tmp_path, shards, small)
     process.communicate(timeout=HANG_SECONDS)
 
 
+@pytest.mark.slow
 def test_programs_with_other_inputs_share_a_folder(tmp_path, shards, small):
     out = tmp_path / "out"
     flags = busy_flags(shards, {"output_dir": out, "num_workers": 2}, small)
