@@ -71,7 +71,7 @@ class TrainingStep:
         self._slots = slots
         self._loss_scale = loss_scale
         self._step = tf.function(self._one_step, autograph=False, jit_compile=jit_compile or None)
-        self._run = tf.function(self._steps, autograph=False, reduce_retracing=True)
+        self._compiled: Callable[..., tuple[tf.Tensor, tf.Tensor]] | None = None
 
     def run(
         self,
@@ -96,7 +96,18 @@ class TrainingStep:
           and the chief's pace.
         """
         told = tf.constant([float(stop_asked), pace])
-        return self._run(batches, tf.constant(first_step, tf.int64), told)
+        if self._compiled is None:
+            self._compiled = self._compiled_for(batches)
+        return self._compiled(batches, tf.constant(first_step, tf.int64), told)
+
+    def _compiled_for(self, batches: Mapping[str, tf.Tensor]) -> Callable[..., Any]:
+        """Returns the call for any number of such batches: compiling it takes seconds."""
+        like_them = {
+            name: tf.TensorSpec([None, *values.shape[1:]], values.dtype)
+            for name, values in batches.items()
+        }
+        signature = [like_them, tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.float32)]
+        return tf.function(self._steps, autograph=False, input_signature=signature)
 
     def _steps(
         self, batches: Batch, first_step: tf.Tensor, told: tf.Tensor
