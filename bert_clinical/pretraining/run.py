@@ -220,7 +220,9 @@ class Run:
         self.last_metrics = dict(zip(METRICS, map(float, rows[-1]), strict=True))
         if broken_off or not self._is_well():
             last = self.state.step + len(rows) - 1
-            raise self._failure(last, "the loss or its gradient is no finite number")
+            # So it is for all workers.
+            with self.agreement.together():
+                raise self._failure(last, "the loss or its gradient is no finite number")
         if self._log is not None and self._speed is not None:
             work = self._speed.of_call(self.state.step, input_mask[: len(rows)])
             self._log.steps(self.state.step, rows, work)

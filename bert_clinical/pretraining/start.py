@@ -136,6 +136,7 @@ def _train(request: Request, strategy: Any, agreement: WorkerAgreement, stop: St
         init_checkpoint=init_checkpoint, held_out=held_out, stop=stop, strategy=strategy,
         agreement=agreement, flags=request.flags, sidecars=request.sidecars,
     )  # fmt: skip
+    agreement.part()
     stop.armed = False
     if result.stopped_by:
         _log.info(

@@ -83,9 +83,11 @@ class WorkerAgreement:
             # If this cannot be told, because another one is lost too, the error itself is shown.
             with suppress(tf.errors.OpError):
                 self.share(_message(error))
+                self.part()
             raise
         for worker, failure in enumerate(self.share(None)):
             if failure is not None:
+                self.part()
                 raise UserError(f"{self._name(worker)} ended the run: {failure}")
 
     def require_same(self, values: Mapping[str, Any]) -> None:
@@ -105,10 +107,22 @@ class WorkerAgreement:
                     )
                     break
         if differences and self.cluster is not None:
+            self.part()
             raise UserError(
                 f"the workers of {self.cluster.source} differ: {'; '.join(differences)}; start all "
                 "of them with the same flags, files and versions"
             )
+
+    def part(self) -> None:
+        """Lets nobody end before all have heard what was told last.
+
+        Workers fetch what the others give. One that ends at once takes with it what they have not
+        fetched yet, and they would say that it was lost in place of what it told.
+        """
+        if self.cluster is not None:
+            # One that is lost by now has been told, or told itself, all that there was.
+            with suppress(tf.errors.OpError):
+                self._gather(np.zeros(1, np.int32))
 
     def _name(self, worker: int) -> str:
         return self.cluster.name(worker) if self.cluster is not None else "this process"

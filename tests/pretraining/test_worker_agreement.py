@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bert_clinical.nn.tensorflow import tf
 from bert_clinical.pretraining.worker_agreement import WorkerAgreement
+from bert_clinical.pretraining.worker_cluster import WorkerCluster
 from data_prep.common.errors import UserError
 from tests.pretraining.training_workers import start_worker_code
 from tests.running import assert_success, finished
@@ -111,6 +118,82 @@ def test_differences_are_named_with_both_values(heard: list[dict[str, Any]]) -> 
     assert f"--b is None at {names[0]} and 2 at {names[1]}" in chief["absent"]
 
 
+class Room:
+    """Where two workers meet, of whom the second fetches what the first gives as late as can be."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._given: dict[int, dict[int, np.ndarray]] = defaultdict(dict)
+        self._has_left = False
+
+    def worker(self, index: int, block: Callable[[WorkerAgreement], None]) -> str:
+        """Does what a worker does, and returns how it ends."""
+        agreement = WorkerAgreement(WorkerCluster(("a:1", "b:2"), index))
+        agreement._gather = lambda values: self._gather(agreement, index, values)  # type: ignore
+        try:
+            block(agreement)
+        except (UserError, tf.errors.OpError) as error:
+            return f"{type(error).__name__}: {error}"
+        finally:
+            if index == 0:
+                with self._changed:
+                    self._has_left = True
+                    self._changed.notify_all()
+        return "well"
+
+    def _gather(self, agreement: WorkerAgreement, index: int, values: np.ndarray) -> np.ndarray:
+        with self._changed:
+            meeting = agreement._gathered = agreement._gathered + 1
+            self._given[meeting][index] = values
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: len(self._given[meeting]) == 2 or self._has_left)
+            if index == 1:
+                self._changed.wait_for(lambda: meeting + 1 in self._given or self._has_left)
+            if index == 1 and self._has_left:
+                raise tf.errors.UnavailableError(None, None, "the first has left")
+            return np.concatenate([self._given[meeting][0], self._given[meeting][1]])
+
+
+def differ(agreement: WorkerAgreement) -> None:
+    agreement.require_same({"--a": agreement.cluster and agreement.cluster.index})
+
+
+def first_fails(agreement: WorkerAgreement) -> None:
+    with agreement.together():
+        if agreement.is_chief:
+            raise UserError("the disk is full")
+
+
+def second_fails(agreement: WorkerAgreement) -> None:
+    with agreement.together():
+        if not agreement.is_chief:
+            raise UserError("the disk is full")
+
+
+def end_well(agreement: WorkerAgreement) -> None:
+    assert agreement.of_chief("done") == "done"
+    agreement.part()
+
+
+@pytest.mark.parametrize(
+    ("block", "first", "second"),
+    [
+        (differ, "--a is 0 at worker 0 (a:1) and 1", "--a is 0 at worker 0 (a:1) and 1"),
+        (first_fails, "UserError: the disk is full", "worker 0 (a:1) ended the run: the disk is"),
+        (second_fails, "worker 1 (b:2) ended the run: the disk", "UserError: the disk is full"),
+        (end_well, "well", "well"),
+    ],
+)
+def test_nobody_ends_before_all_have_heard(
+    block: Callable[[WorkerAgreement], None], first: str, second: str
+) -> None:
+    room = Room()
+    with ThreadPoolExecutor(2) as pool:
+        ends = list(pool.map(lambda index: room.worker(index, block), range(2)))
+    assert first in ends[0]
+    assert second in ends[1]
+
+
 def test_a_process_alone_meets_nobody() -> None:
     alone = WorkerAgreement()
     assert alone.is_chief
@@ -118,6 +201,7 @@ def test_a_process_alone_meets_nobody() -> None:
     assert alone.share([1]) == [[1]]
     assert alone.of_chief(3) == 3
     alone.require_same({"--a": 1})
+    alone.part()
     with alone.together():
         pass
     with pytest.raises(UserError, match="own"), alone.together():
