@@ -173,19 +173,19 @@ Batches.take = once_too_often
 
 
 def test_others_wait_for_the_chief_as_long_as_it_takes(tmp_path: Path, single: Path) -> None:
-    """A save and an evaluation of half a minute: beyond TensorFlow's limits and our own."""
+    """A save beyond TensorFlow's limits of half a minute, an evaluation beyond our own."""
     slow_chief = f"""{IMPATIENT}
 import time
 from bert_clinical.pretraining import evaluation
 from bert_clinical.pretraining.state import TrainingState
-def slow_at_first(work):
-    seconds = iter([35])
+def slow_at_first(work, first):
+    seconds = iter([first])
     def slow(*arguments):
         time.sleep(next(seconds, 0))
         return work(*arguments)
     return slow
-TrainingState.save = slow_at_first(TrainingState.save)
-evaluation.means = slow_at_first(evaluation.means)
+TrainingState.save = slow_at_first(TrainingState.save, 35)
+evaluation.means = slow_at_first(evaluation.means, 10)
 """
     workers = start_workers(
         tmp_path, code=program_with(slow_chief), do_eval=True, eval_every=20,

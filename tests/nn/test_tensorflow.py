@@ -1,0 +1,26 @@
+"""TensorFlow is imported without what it would import along."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.running import ROOT, assert_success
+
+# Keras is free to be set to PyTorch, which crashes in one process with TensorFlow.
+CODE = """
+import os, sys
+os.environ["KERAS_BACKEND"] = "torch"
+from bert_clinical.nn.tensorflow import tf
+assert not {"keras", "torch", "sklearn", "matplotlib", "pandas"} & set(sys.modules)
+os.environ["KERAS_BACKEND"] = "tensorflow"
+assert tf.keras.layers.Dense(3)(tf.ones([1, 2])).shape == (1, 3)
+from tensorflow.keras import layers
+assert layers.Dense is tf.keras.layers.Dense
+"""
+
+
+def test_keras_is_not_imported_along_and_can_be_had_later() -> None:
+    assert_success(
+        subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True)
+    )
