@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from bert_clinical.nn.heads import PretrainingSums
 from bert_clinical.nn.packing import EXACT, PackedShape
 from bert_clinical.nn.precision import LossScale
 from bert_clinical.nn.tensorflow import tf
-from bert_clinical.pretraining.model import Batch, PretrainingModel
+from bert_clinical.pretraining.model import Batch, PretrainingModel, Tensors
 from bert_clinical.pretraining.step import METRICS, TrainingStep
 from bert_clinical.weights.transformers_names import to_transformers_config, transformers_name
 from tests.pretraining.test_loop import (
@@ -71,17 +72,25 @@ def values_of(factor: int) -> dict[str, tf.Tensor]:
 def losses_and_gradients(
     batch: Batch, packed: PackedShape | None, *, factor: int = FACTOR
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    values = values_of(factor)
+    compute = compiled_gradients(packed)
+    gradients, sums = compute(
+        values_of(factor), {name: tf.constant(value) for name, value in batch.items()}
+    )
+    return sums.numpy(), {name: value.numpy() for name, value in gradients.items()}
+
+
+@functools.cache
+def compiled_gradients(packed: PackedShape | None) -> Callable[..., tuple[Tensors, tf.Tensor]]:
+    """Returns the gradients of given weights for a given batch, compiled once for all tests."""
 
     @tf.function
-    def compute(batch: Batch) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    def compute(values: Tensors, batch: Batch) -> tuple[Tensors, tf.Tensor]:
         return PretrainingModel(config()).gradients(
             values, batch, lm_denominator=tf.constant(DENOMINATOR), batch_size=tf.constant(8.0),
             dropout_seed=None, loss_scale=tf.constant(1.0), packed=packed,
         )  # fmt: skip
 
-    gradients, sums = compute({name: tf.constant(value) for name, value in batch.items()})
-    return sums.numpy(), {name: value.numpy() for name, value in gradients.items()}
+    return compute
 
 
 @pytest.mark.parametrize("kind", BATCHES)
@@ -174,20 +183,29 @@ def one_step(batch: Batch, shapes: Sequence[PackedShape], parts: int, *, jit: bo
     return rows.numpy()[0]
 
 
+@pytest.fixture(scope="module")
+def unequal_batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    folder = tmp_path_factory.mktemp("unequal")
+    return cut(real_batch(folder), [10, 20, 30, 15, 128, 128, 100, 110])
+
+
+@pytest.fixture(scope="module")
+def padded_step(unequal_batch: Batch) -> np.ndarray:
+    return one_step(unequal_batch, (), 1, jit=False)
+
+
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_each_part_of_a_batch_takes_a_shape_of_its_own(
-    parts: int, jit: bool, tmp_path: Path
+    parts: int, jit: bool, unequal_batch: Batch, padded_step: np.ndarray
 ) -> None:
     """The first four fit the smaller shape, the others none or the larger."""
-    batch = cut(real_batch(tmp_path), [10, 20, 30, 15, 128, 128, 100, 110])
-    padded = one_step(batch, (), 1, jit=False)
     size = 8 // parts
     shapes = [PackedShape(80, (40,) * min(4, size)), PackedShape(320, (40, 40, 128, 128))]
     if parts == 1:
         shapes = [PackedShape(600, (20, 30, 110, 128)), *shapes[2:]]
-    found = one_step(batch, shapes, parts, jit=jit)
-    np.testing.assert_allclose(found, padded, rtol=3e-6, err_msg=str(METRICS))
+    found = one_step(unequal_batch, shapes, parts, jit=jit)
+    np.testing.assert_allclose(found, padded_step, rtol=3e-6, err_msg=str(METRICS))
 
 
 def test_training_without_padding_is_training(tmp_path: Path) -> None:

@@ -38,6 +38,15 @@ def program_with(lines: str) -> list[str]:
     ]
 
 
+def one_layer(output_dir: Path) -> Path:
+    """Returns the config of a model of one layer, beside the folder: two take twice the time."""
+    path = output_dir.with_name("one_layer.json")
+    if not path.exists():
+        config = json.loads(golden("model/bert_config.json").read_text())
+        path.write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    return path
+
+
 def start(
     output_dir: Path,
     code: Sequence[str] = MODULE,
@@ -54,10 +63,7 @@ def start(
       before: a command that runs the command behind it, such as `nice`.
       **changes: flags.
     """
-    config_file = output_dir.with_name("one_layer.json")
-    if not config_file.exists():
-        config = json.loads(golden("model/bert_config.json").read_text())
-        config_file.write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    config_file = one_layer(output_dir)
     flags = {**FLAGS, "bert_config_file": config_file, "output_dir": output_dir, **changes}
     env = {"TF_CONFIG": tf_config} if tf_config else {}
     if not before:

@@ -32,6 +32,7 @@ from bert_clinical.weights import checkpoint
 from data_prep.common import atomic_files, program
 from data_prep.common.errors import UserError
 from tests.golden_data import golden
+from tests.pretraining.training_workers import one_layer
 from tests.running import (
     HANG_SECONDS,
     ROOT,
@@ -50,9 +51,19 @@ from tests.warm_programs import WarmProcess
 MODULE = "bert_clinical.run_pretraining"
 
 
+TWO_LAYERS = {"bert_config_file": golden("model/bert_config.json")}
+"""Of the golden checkpoints."""
+
+
+@pytest.fixture(autouse=True)
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture at the end of each run takes a second; other tests look at it."""
+    monkeypatch.setattr(log, "draw_curves", lambda *_: None)
+
+
 def flags(output_dir: Path, **changes: Any) -> dict[str, Any]:
     return {
-        "bert_config_file": golden("model/bert_config.json"),
+        "bert_config_file": one_layer(output_dir),
         "input_file": golden("cased_128.tfrecord"),
         "output_dir": output_dir,
         "do_train": True,
@@ -135,7 +146,7 @@ def checkpoint_with(folder: Path, **changes: np.ndarray | None) -> dict[str, Any
         else:
             tensors[full] = value
     checkpoint.write_checkpoint(folder / "changed.ckpt", tensors)
-    return {"init_checkpoint": folder / "changed.ckpt"}
+    return {**TWO_LAYERS, "init_checkpoint": folder / "changed.ckpt"}
 
 
 def file_as_output(folder: Path) -> dict[str, Any]:
@@ -264,7 +275,7 @@ def test_flag_errors_and_help_come_within_a_second_without_tensorflow() -> None:
 def test_trains_evaluates_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     init = golden("init_bertadam")
     result = run_here(
-        capfd, **flags(tmp_path, init_checkpoint=init, do_eval=True, max_eval_steps=2)
+        capfd, **flags(tmp_path, init_checkpoint=init, do_eval=True, max_eval_steps=2, **TWO_LAYERS)
     )
     assert_success(result)
     assert result.stderr == ""
@@ -282,16 +293,16 @@ def test_trains_evaluates_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert record["evaluation"]["global_step"] == 3
     assert "loss" in record["final"]
 
-    again = run_here(capfd, **flags(tmp_path, init_checkpoint=init))
+    again = run_here(capfd, **flags(tmp_path, init_checkpoint=init, **TWO_LAYERS))
     assert_success(again)
     assert "model.ckpt-3 at step 3; --init_checkpoint is not read" in again.stdout
-    only_eval = flags(tmp_path, do_train=None, do_eval=True, max_eval_steps=3)
+    only_eval = flags(tmp_path, do_train=None, do_eval=True, max_eval_steps=3, **TWO_LAYERS)
     assert_success(run_here(capfd, **only_eval))
     kept = json.loads((tmp_path / "pretraining_run.json").read_text())
     assert (kept["final"], kept["steps"]) == (record["final"], 3)
     assert kept["evaluation"]["loss"] != record["evaluation"]["loss"]
     assert "--vocab_file=VOCAB --do_lower_case=BOOL" in result.stdout
-    longer = flags(tmp_path, num_train_steps=5, train_batch_size=2)
+    longer = flags(tmp_path, num_train_steps=5, train_batch_size=2, **TWO_LAYERS)
     assert_one_line_error(
         run_here(capfd, **longer), 1, "--num_train_steps was 3, now 5",
         "--train_batch_size was 4, now 2", "--allow_flag_changes",
@@ -300,7 +311,7 @@ def test_trains_evaluates_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert_success(allowed)
     assert "Going on from" in allowed.stdout
     assert (tmp_path / "model.ckpt-5.index").exists()
-    other_gelu = flags(tmp_path, do_train=None, do_eval=True, gelu="erf")
+    other_gelu = flags(tmp_path, do_train=None, do_eval=True, gelu="erf", **TWO_LAYERS)
     assert_one_line_error(run_here(capfd, **other_gelu), 1, "--gelu=tanh", "--gelu=erf")
 
 
@@ -313,8 +324,8 @@ def test_the_checkpoint_that_is_named_is_evaluated(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    assert_success(run_here(capfd, **flags(run, save_checkpoints_steps=2)))
-    only = flags(run, do_train=None, do_eval=True, max_eval_steps=2)
+    assert_success(run_here(capfd, **flags(run, save_checkpoints_steps=2, **TWO_LAYERS)))
+    only = flags(run, do_train=None, do_eval=True, max_eval_steps=2, **TWO_LAYERS)
     steps = []
     for named in (None, run / "model.ckpt-2", golden("model/trained")):
         result = run_here(capfd, **{**only, "init_checkpoint": named})
@@ -396,7 +407,9 @@ def test_an_evaluation_alone_says_nothing_of_training(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = golden("model/trained")
-    values = flags(tmp_path, do_train=None, do_eval=True, max_eval_steps=2, gelu="erf")
+    values = flags(
+        tmp_path, do_train=None, do_eval=True, max_eval_steps=2, gelu="erf", **TWO_LAYERS
+    )
     assert_success(run_here(capfd, **values, init_checkpoint=model))
     record = json.loads((tmp_path / "pretraining_run.json").read_text())
     assert record["evaluation"]["global_step"] == 0
@@ -476,7 +489,7 @@ def test_the_command_that_converts_is_complete_where_the_data_tells(
 
 
 def test_plan_trains_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    values = flags(tmp_path, do_train=None, plan=True, device_memory_gb=0.1)
+    values = flags(tmp_path, do_train=None, plan=True, device_memory_gb=0.1, **TWO_LAYERS)
     result = run_here(capfd, **values)
     assert_success(result)
     for fragment in ("Parameters: 56,554", "Does not fit", "1,440 examples, 360 steps each pass"):
@@ -539,7 +552,9 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
 def test_a_full_disk_costs_nothing_but_time(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"num_train_steps": 12, "save_checkpoints_steps": 1, "keep_checkpoint_max": 0}
+    settings = {
+        "num_train_steps": 12, "save_checkpoints_steps": 1, "keep_checkpoint_max": 0, **TWO_LAYERS
+    }  # fmt: skip
     whole = tmp_path / "whole"
     assert_success(run_here(capfd, **flags(whole, **settings)))
     with small_disk(tmp_path / "disk", "4m") as resize:
@@ -647,12 +662,14 @@ def test_killed_twice_the_weights_are_the_same(tmp_path: Path) -> None:
         "num_train_steps": 60,
         "save_checkpoints_steps": 1,
         "keep_checkpoint_max": 2,
-        **config_with(tmp_path, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1),
+        **config_with(
+            tmp_path, num_hidden_layers=1, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1
+        ),
     }
     whole, parts = tmp_path / "whole", tmp_path / "parts"
 
     def finish(output_dir: Path, **changes: Any) -> None:
-        run = start_by_shell(output_dir, **{**settings, **changes})
+        run = start(output_dir, **{**settings, **changes})
         run.communicate()
         assert run.poll() == 0
 
@@ -668,7 +685,7 @@ def test_killed_twice_the_weights_are_the_same(tmp_path: Path) -> None:
         before = newest_step()
         if before == 60:
             break
-        run = start_by_shell(parts, **settings)
+        run = start(parts, **settings)
         # Wait for the run to make steps of its own, so that each kill hits another moment of it.
         end = time.monotonic() + HANG_SECONDS
         while newest_step() <= before:
