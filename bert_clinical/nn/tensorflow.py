@@ -10,48 +10,24 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from collections.abc import Iterator
 
 from data_prep.common.errors import UserError, one_line
+from data_prep.common.imports import without
 
 # TensorFlow's own choice is oneDNN where a processor has AVX512-VNNI or the like; a training step
 # is faster by it without, too.
 _SETTINGS = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-class _WithoutKeras(MetaPathFinder):
-    """Refuses Keras to TensorFlow, which imports it along and goes on where it cannot.
-
-    Nothing here needs it, it takes two fifths of the time that an import of TensorFlow takes, and
-    by its settings it may import PyTorch, which crashes beside TensorFlow. What `tf.keras` is asked
-    for later it imports then.
-    """
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Finds Keras as Python does: TensorFlow looks where it lies."""
-        if name not in ("keras", "tf_keras"):
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = self._refuse  # type: ignore[method-assign]
-        return spec
-
-    def _refuse(self, module: ModuleType) -> None:
-        raise ImportError(f"{module.__name__} is not imported along with TensorFlow")
-
-
 def _import_quietly() -> None:
     """Keeps off standard error what TensorFlow writes there before any setting can stop it.
 
     A program of ours promises that a mistake is one line.
+
+    Keras, which TensorFlow imports along, takes two fifths of the time and may be set to import
+    PyTorch, which crashes beside TensorFlow. What `tf.keras` is asked for later it imports then.
     """
-    without_keras = _WithoutKeras()
-    sys.meta_path.insert(0, without_keras)
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     sys.stderr.flush()
@@ -59,13 +35,13 @@ def _import_quietly() -> None:
     with tempfile.TemporaryFile() as chatter:
         os.dup2(chatter.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
+            with without("keras", "tf_keras"):
+                import tensorflow  # noqa: F401
         except BaseException:
             chatter.seek(0)
             os.write(kept, chatter.read())
             raise
         finally:
-            sys.meta_path.remove(without_keras)
             os.dup2(kept, 2)
             os.close(kept)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

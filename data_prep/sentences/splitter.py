@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Protocol
 
+from data_prep.common.imports import without
+
 SPLITTERS = ("spacy", "rules")
+
+# What a model was trained with does not matter.
+_BY_PYTORCH = re.compile(r"^(?!gpu_allocator\b).*(torch|transformer)", re.IGNORECASE | re.MULTILINE)
 
 
 class SentenceSplitter(Protocol):
@@ -42,7 +51,9 @@ def load_splitter(
       UserError: the model is not installed, is broken or has neither a parser nor a senter.
     """
     if splitter == "spacy":
-        from data_prep.sentences.spacy_splitter import SpacySplitter
+        # spaCy imports PyTorch where it is installed: two seconds and 250 MB for each worker.
+        with nullcontext() if _computes_by_pytorch(spacy_model) else without("torch"):
+            from data_prep.sentences.spacy_splitter import SpacySplitter
 
         return SpacySplitter(spacy_model, as_published=as_published)
     if splitter == "rules":
@@ -50,3 +61,13 @@ def load_splitter(
 
         return RuleSplitter()
     raise ValueError(f"sentence splitter {splitter!r} is not known; expected one of {SPLITTERS}")
+
+
+def _computes_by_pytorch(spacy_model: str) -> bool:
+    """Tells whether a part of a spaCy model is a transformer, or anything else by PyTorch."""
+    folders = [spacy_model]
+    if spacy_model.isidentifier() and not Path(spacy_model).is_dir():
+        found = importlib.util.find_spec(spacy_model)
+        folders = list(found.submodule_search_locations or ()) if found is not None else []
+    configs = [path for folder in folders for path in Path(folder).rglob("config.cfg")]
+    return any(_BY_PYTORCH.search(path.read_text(errors="replace")) for path in configs)

@@ -4,6 +4,8 @@ import csv
 import gc
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from data_prep.common.errors import UserError
 from data_prep.sample_notes import generate_notes
 from data_prep.sectioning import split_sections
 from data_prep.sentences.lines import sentence_lines
-from data_prep.sentences.splitter import load_splitter
+from data_prep.sentences.splitter import _computes_by_pytorch, load_splitter
 from tests.golden_data import SHARED_NOTES, golden
+from tests.running import ROOT, assert_success
 
 spacy = pytest.importorskip("spacy")
 
@@ -309,6 +312,37 @@ def test_other_wrong_models(tmp_path: Path) -> None:
     spacy.blank("en").to_disk(tmp_path / "blank")
     with pytest.raises(UserError, match=r"no parser or senter.*sentence_splitter=rules"):
         load_splitter("spacy", str(tmp_path / "blank"))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ('[system]\ngpu_allocator = "pytorch"\n[components.tok2vec]\nfactory = "tok2vec"\n', False),
+        ('[components.transformer]\nfactory = "curated_transformer"\n', True),
+        ('[components.x.model]\n@architectures = "my.PyTorchTagger.v1"\n', True),
+    ],
+)
+def test_pytorch_is_imported_for_models_that_compute_by_it(
+    config: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_model" / "a_model-1.0").mkdir(parents=True)
+    (tmp_path / "a_model" / "__init__.py").touch()
+    (tmp_path / "a_model" / "a_model-1.0" / "config.cfg").write_text(config)
+    assert _computes_by_pytorch(str(tmp_path / "a_model" / "a_model-1.0")) == expected
+    monkeypatch.syspath_prepend(tmp_path)
+    assert _computes_by_pytorch("a_model") == expected
+    assert not _computes_by_pytorch("no_such_model")
+
+
+def test_the_original_way_needs_no_pytorch() -> None:
+    code = (
+        "import sys; from data_prep.sentences.splitter import load_splitter;"
+        f"print(load_splitter('spacy', {MODEL!r}).split(['One. Two.'])); "
+        "assert 'spacy' in sys.modules and 'torch' not in sys.modules"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert_success(ended)
+    assert "One." in ended.stdout
 
 
 def test_unknown_splitter() -> None:
