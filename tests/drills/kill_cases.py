@@ -18,6 +18,7 @@ import bert_clinical
 from tests.fine_tuning_data import from_checkpoint, write_conll, write_mednli
 from tests.format_notes_program import made_up_notes, write_notes
 from tests.golden_data import golden
+from tests.pretraining.training_workers import one_layer
 from tests.running import ROOT, exit_status_here
 
 Flags = dict[str, Any]
@@ -156,7 +157,7 @@ def _tfrecords(inputs: Path, run: Run) -> None:
 
 def _pretrain(inputs: Path, out: Path, **more: Any) -> Flags:
     return {
-        "bert_config_file": golden("model/bert_config.json"),
+        "bert_config_file": one_layer(inputs / "model"),
         "input_file": f"{inputs}/part-0.tfrecord,{inputs}/part-1.tfrecord.gz",
         "eval_input_file": inputs / "part-2.tfrecord", "output_dir": out / "model",
         "do_train": True, "do_eval": True, "train_batch_size": 2, "eval_batch_size": 2,

@@ -64,7 +64,7 @@ def slowly(self, *steps):
     return take(self, *steps)
 Batches.take = slowly
 """
-    settings = {"num_train_steps": 300, "num_warmup_steps": 30, "learning_rate": 1e-4}
+    settings = {"num_train_steps": 150, "num_warmup_steps": 30, "learning_rate": 1e-4}
     core = str(min(os.sched_getaffinity(0)))
     workers = start_workers(
         tmp_path / "two", code=program_with(short_calls), **settings,
