@@ -251,14 +251,14 @@ def test_mistakes(mistake: str, tmp_path: Path, capfd: pytest.CaptureFixture[str
         assert not {path.suffix for path in output_dir.iterdir()} & {".index", ".txt"}
 
 
-def test_flag_errors_and_help_come_within_a_second_without_tensorflow() -> None:
+def test_flag_errors_and_help_come_within_a_second_without_tensorflow(tmp_path: Path) -> None:
     code = (
         "import sys; from bert_clinical import run_pretraining as p;"
         "from data_prep.common import program;"
         "s = program.run_to_exit_status(p.__doc__, p.define_flags, p.main, sys.argv[1:]);"
         "assert not {'tensorflow', 'numba', 'matplotlib', 'pandas'} & set(sys.modules); sys.exit(s)"
     )
-    given = arguments(**flags(Path("x"), use_tpu=True))
+    given = arguments(**flags(tmp_path, use_tpu=True))
     refused = subprocess.run(
         [sys.executable, "-c", code, *given], capture_output=True, text=True, cwd=ROOT
     )
