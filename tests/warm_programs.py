@@ -166,7 +166,8 @@ def _serve(listener: socket.socket, until: int) -> list[str]:
     import matplotlib.pyplot  # noqa: F401
     import pandas  # noqa: F401
 
-    import bert_clinical.nn.tensorflow  # noqa: F401
+    import bert_clinical.nn.tensorflow
+    import bert_clinical.tfrecords.frames  # noqa: F401
 
     # Else each run would copy the memory of what it does not use, to look for cycles in it.
     gc.collect()
