@@ -6,8 +6,10 @@ case where Google's tokenizer lower-cases (ß becomes ss) and limits words in by
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bert_clinical.nn.tensorflow import tf
 from bert_clinical.tokenization import CLS, SEP, UNK
@@ -35,10 +37,27 @@ _IDEOGRAPHS = (
 _PUNCTUATION = r"[!-/:-@\[-`{-~\p{P}]"
 _ACCENTS = r"\p{Mn}+"
 _LONGEST_WORD = 200
+_KERAS_BACKEND = "KERAS_BACKEND"
 _MOST_BYTES = 4
 
 _MARK, _DROPPED_TOO = "\x01", "\x00"
 """The mark before an added token, and what stands for it in a text, where it means nothing."""
+
+
+def import_tensorflow_text() -> Any:
+    """Returns tensorflow-text, which imports Keras: for TensorFlow, whatever its settings say.
+
+    They may have it import PyTorch, which crashes beside TensorFlow.
+    """
+    given = os.environ.get(_KERAS_BACKEND)
+    os.environ[_KERAS_BACKEND] = "tensorflow"
+    try:
+        import tensorflow_text
+    finally:
+        del os.environ[_KERAS_BACKEND]
+        if given is not None:
+            os.environ[_KERAS_BACKEND] = given
+    return tensorflow_text
 
 
 class GraphTokenizer(tf.Module):
@@ -61,8 +80,7 @@ class GraphTokenizer(tf.Module):
         self, folder: Path, tokens: Sequence[str], rules: TokenizerRules, *, max_seq_length: int
     ) -> None:
         super().__init__()
-        import tensorflow_text
-
+        tensorflow_text = import_tensorflow_text()
         if any(token.single_word for token in rules.added_tokens):
             raise UserError(
                 "an added token of the model is found as a single word only (single_word), which a "
@@ -139,8 +157,7 @@ class GraphTokenizer(tf.Module):
 
     def _normalize(self, text: tf.Tensor) -> tf.Tensor:
         """Returns texts cleaned, lower-cased, without accents, string [B]."""
-        import tensorflow_text
-
+        tensorflow_text = import_tensorflow_text()
         replace = tf.strings.regex_replace
         text = replace(text, _DROPPED, "")
         text = replace(text, _SPACES, " ")
@@ -168,8 +185,7 @@ class _Finder(tf.Module):
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Returns string [N, (parts)] for string [N]."""
-        import tensorflow_text
-
+        tensorflow_text = import_tensorflow_text()
         if not self._pattern:
             return tf.RaggedTensor.from_tensor(texts[:, None])
         parts = tensorflow_text.regex_split(texts, self._pattern, self._pattern)
