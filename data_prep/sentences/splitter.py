@@ -13,6 +13,8 @@ from data_prep.common.imports import without
 
 SPLITTERS = ("spacy", "rules")
 
+# spaCy imports these with whatever model, where they are installed.
+_PLUGINS_BY_PYTORCH = ("spacy_transformers", "spacy_curated_transformers")
 # What a model was trained with does not matter.
 _BY_PYTORCH = re.compile(r"^(?!gpu_allocator\b).*(torch|transformer)", re.IGNORECASE | re.MULTILINE)
 
@@ -64,7 +66,9 @@ def load_splitter(
 
 
 def _computes_by_pytorch(spacy_model: str) -> bool:
-    """Tells whether a part of a spaCy model is a transformer, or anything else by PyTorch."""
+    """Tells whether a part of a spaCy model, or a plugin, is a transformer or else by PyTorch."""
+    if any(importlib.util.find_spec(name) is not None for name in _PLUGINS_BY_PYTORCH):
+        return True
     folders = [spacy_model]
     if spacy_model.isidentifier() and not Path(spacy_model).is_dir():
         found = importlib.util.find_spec(spacy_model)

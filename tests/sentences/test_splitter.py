@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import importlib
 import json
 import random
 import subprocess
@@ -332,6 +333,10 @@ def test_pytorch_is_imported_for_models_that_compute_by_it(
     monkeypatch.syspath_prepend(tmp_path)
     assert _computes_by_pytorch("a_model") == expected
     assert not _computes_by_pytorch("no_such_model")
+    (tmp_path / "spacy_transformers").mkdir()
+    (tmp_path / "spacy_transformers" / "__init__.py").touch()
+    importlib.invalidate_caches()
+    assert _computes_by_pytorch("no_such_model")
 
 
 def test_the_original_way_needs_no_pytorch() -> None:
