@@ -53,7 +53,7 @@ def load_splitter(
       UserError: the model is not installed, is broken or has neither a parser nor a senter.
     """
     if splitter == "spacy":
-        # spaCy imports PyTorch where it is installed: two seconds and 250 MB for each worker.
+        # spaCy imports PyTorch where it is installed: two seconds and 450 MB for each worker.
         with nullcontext() if _computes_by_pytorch(spacy_model) else without("torch"):
             from data_prep.sentences.spacy_splitter import SpacySplitter
 
@@ -69,9 +69,13 @@ def _computes_by_pytorch(spacy_model: str) -> bool:
     """Tells whether a part of a spaCy model, or a plugin, is a transformer or else by PyTorch."""
     if any(importlib.util.find_spec(name) is not None for name in _PLUGINS_BY_PYTORCH):
         return True
-    folders = [spacy_model]
-    if spacy_model.isidentifier() and not Path(spacy_model).is_dir():
+    configs = [Path(spacy_model, "config.cfg")]
+    if spacy_model.isidentifier():
         found = importlib.util.find_spec(spacy_model)
-        folders = list(found.submodule_search_locations or ()) if found is not None else []
-    configs = [path for folder in folders for path in Path(folder).rglob("config.cfg")]
-    return any(_BY_PYTORCH.search(path.read_text(errors="replace")) for path in configs)
+        for folder in (found.submodule_search_locations or ()) if found is not None else ():
+            configs += Path(folder).glob("*/config.cfg")
+    return any(
+        _BY_PYTORCH.search(path.read_text(encoding="utf-8", errors="replace"))
+        for path in configs
+        if path.is_file()
+    )
