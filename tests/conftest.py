@@ -5,6 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.one_framework.sitecustomize import Guard
 
 # A shell that starts the tests in its background has them ignore Ctrl-C, and nohup the end of the
@@ -27,3 +29,9 @@ sys.meta_path.insert(0, Guard(_refuse_pytorch))
 _GUARD = str(Path(__file__).parent / "one_framework")
 sys.path.append(_GUARD)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_GUARD, os.environ.get("PYTHONPATH")]))
+
+
+@pytest.fixture
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the picture at the end of each run in this process, which takes a second."""
+    monkeypatch.setattr("bert_clinical.pretraining.log.draw_curves", lambda *_: None)

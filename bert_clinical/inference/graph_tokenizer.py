@@ -6,12 +6,10 @@ case where Google's tokenizer lower-cases (ß becomes ss) and limits words in by
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from bert_clinical.nn.tensorflow import tf
+from bert_clinical.nn.tensorflow import import_tensorflow_text, tf
 from bert_clinical.tokenization import CLS, SEP, UNK
 from bert_clinical.weights.transformers_tokenizer import VOCAB_FILE
 from bert_clinical.wordpieces.model_tokenizer import (
@@ -37,27 +35,10 @@ _IDEOGRAPHS = (
 _PUNCTUATION = r"[!-/:-@\[-`{-~\p{P}]"
 _ACCENTS = r"\p{Mn}+"
 _LONGEST_WORD = 200
-_KERAS_BACKEND = "KERAS_BACKEND"
 _MOST_BYTES = 4
 
 _MARK, _DROPPED_TOO = "\x01", "\x00"
 """The mark before an added token, and what stands for it in a text, where it means nothing."""
-
-
-def import_tensorflow_text() -> Any:
-    """Returns tensorflow-text, which imports Keras: for TensorFlow, whatever its settings say.
-
-    They may have it import PyTorch, which crashes beside TensorFlow.
-    """
-    given = os.environ.get(_KERAS_BACKEND)
-    os.environ[_KERAS_BACKEND] = "tensorflow"
-    try:
-        import tensorflow_text
-    finally:
-        del os.environ[_KERAS_BACKEND]
-        if given is not None:
-            os.environ[_KERAS_BACKEND] = given
-    return tensorflow_text
 
 
 class GraphTokenizer(tf.Module):

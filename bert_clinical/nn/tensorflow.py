@@ -6,11 +6,13 @@ Programs import this module first; TensorFlow reads its settings when it is impo
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 from data_prep.common.errors import UserError, one_line
 from data_prep.common.imports import without
@@ -18,6 +20,7 @@ from data_prep.common.imports import without
 # TensorFlow's own choice is oneDNN where a processor has AVX512-VNNI or the like; a training step
 # is faster by it without, too.
 _SETTINGS = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+_KERAS_BACKEND = "KERAS_BACKEND"
 
 
 def _import_quietly() -> None:
@@ -51,7 +54,21 @@ _import_quietly()
 
 import tensorflow as tf  # noqa: E402
 
-__all__ = ["tf", "writing"]
+__all__ = ["import_tensorflow_text", "tf", "writing"]
+
+
+@functools.cache
+def import_tensorflow_text() -> Any:
+    """Returns tensorflow-text, which needs Keras: for TensorFlow, whatever Keras is set to."""
+    given = os.environ.get(_KERAS_BACKEND)
+    os.environ[_KERAS_BACKEND] = "tensorflow"
+    try:
+        import tensorflow_text
+    finally:
+        del os.environ[_KERAS_BACKEND]
+        if given is not None:
+            os.environ[_KERAS_BACKEND] = given
+    return tensorflow_text
 
 
 @contextlib.contextmanager

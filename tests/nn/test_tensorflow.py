@@ -13,7 +13,7 @@ import os, sys
 os.environ["KERAS_BACKEND"] = "torch"
 from bert_clinical.nn.tensorflow import tf
 assert not {"keras", "torch", "sklearn", "matplotlib", "pandas"} & set(sys.modules)
-from bert_clinical.inference.graph_tokenizer import import_tensorflow_text
+from bert_clinical.nn.tensorflow import import_tensorflow_text
 assert import_tensorflow_text().normalize_utf8(["e"], "NFD").numpy() == [b"e"]
 assert os.environ["KERAS_BACKEND"] == "torch" and "torch" not in sys.modules
 assert tf.keras.layers.Dense(3)(tf.ones([1, 2])).shape == (1, 3)

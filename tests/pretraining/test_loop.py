@@ -26,13 +26,13 @@ from data_prep.common.errors import UserError
 from data_prep.common.stopping import StopRequest
 from tests.golden_data import golden
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 TINY = TrainingOptions(
     train_batch_size=4, learning_rate=1e-3, num_train_steps=12, num_warmup_steps=3,
     save_checkpoints_steps=100, max_eval_steps=3, eval_batch_size=4, skip_padding=False,
 )  # fmt: skip
 """Padding is computed: the graph that leaves it out takes half as long again to build."""
-UNPADDED = dataclasses.replace(TINY, skip_padding=True)
-"""For what is about the numbers."""
 
 
 def config(**changes: Any) -> BertConfig:
@@ -45,14 +45,9 @@ SMALL = config(num_hidden_layers=1)
 DROPOUT = config(num_hidden_layers=1, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
 
 
-@pytest.fixture(autouse=True)
-def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture at the end of each run takes a second; who looks at it asks for it."""
-    monkeypatch.setattr(log, "draw_curves", lambda *_: None)
-
-
 @pytest.fixture
 def with_curves(without_curves: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For who looks at the picture at the end of a run."""
     monkeypatch.setattr(log, "draw_curves", draw_curves)
 
 
@@ -92,7 +87,8 @@ def changed(**changes: Any) -> TrainingOptions:
 
 
 def unpadded(**changes: Any) -> TrainingOptions:
-    return dataclasses.replace(UNPADDED, **changes)
+    """For what is about the numbers."""
+    return changed(skip_padding=True, **changes)
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
@@ -192,7 +188,7 @@ def test_evaluation_of_an_init_checkpoint_counts_no_steps(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_interrupted_and_uninterrupted_runs_are_the_same(tmp_path: Path) -> None:
     """However the steps are divided into calls, checkpoints and starts."""
-    train(tmp_path / "whole", UNPADDED, DROPOUT)
+    train(tmp_path / "whole", unpadded(), DROPOUT)
 
     class StopAt(StopRequest):
         def __init__(self, folder: Path, step: int) -> None:
@@ -272,7 +268,7 @@ def test_loss_scale_backs_off_recovers_and_gives_up() -> None:
 
 @pytest.mark.slow
 def test_loss_scale_goes_on_where_it_was(tmp_path: Path) -> None:
-    options = changed(precision="mixed_float16")
+    options = unpadded(precision="mixed_float16")
     train(tmp_path / "whole", options)
     parts = tmp_path / "parts"
     train(parts, dataclasses.replace(options, num_train_steps=12, save_checkpoints_steps=5))
@@ -291,7 +287,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, precision: str) -
     with pytest.raises(UserError) as raised:
         train(
             tmp_path / "run",
-            changed(precision=precision, num_train_steps=40, save_checkpoints_steps=1000),
+            unpadded(precision=precision, num_train_steps=40, save_checkpoints_steps=1000),
             init_checkpoint=str(tmp_path / "broken"),
         )
     step = 0 if precision == "float32" else 15
@@ -303,7 +299,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, precision: str) -
 def test_a_bad_step_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     """The rate is 0 at step 0 and far too high at step 1, whose own loss is still good."""
     with pytest.raises(UserError, match="too large to go on") as raised:
-        train(tmp_path, changed(save_checkpoints_steps=1, learning_rate=1e30))
+        train(tmp_path, unpadded(save_checkpoints_steps=1, learning_rate=1e30))
     assert f"last good checkpoint: {tmp_path / 'model.ckpt-1'};" in str(raised.value)
     assert str(raised.value).startswith("step 1:")
     assert checkpoint.latest_checkpoint(tmp_path) == str(tmp_path / "model.ckpt-1")

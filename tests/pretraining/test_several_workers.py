@@ -64,7 +64,7 @@ def slowly(self, *steps):
     return take(self, *steps)
 Batches.take = slowly
 """
-    settings = {"num_train_steps": 150, "num_warmup_steps": 30, "learning_rate": 1e-4}
+    settings = {"num_train_steps": 300, "num_warmup_steps": 30, "learning_rate": 1e-4}
     core = str(min(os.sched_getaffinity(0)))
     workers = start_workers(
         tmp_path / "two", code=program_with(short_calls), **settings,
@@ -173,19 +173,19 @@ Batches.take = once_too_often
 
 
 def test_others_wait_for_the_chief_as_long_as_it_takes(tmp_path: Path, single: Path) -> None:
-    """A save beyond TensorFlow's limits of half a minute, an evaluation beyond our own."""
+    """A save and an evaluation of half a minute: beyond TensorFlow's limits and our own."""
     slow_chief = f"""{IMPATIENT}
 import time
 from bert_clinical.pretraining import evaluation
 from bert_clinical.pretraining.state import TrainingState
-def slow_at_first(work, first):
-    seconds = iter([first])
+def slow_at_first(work):
+    seconds = iter([35])
     def slow(*arguments):
         time.sleep(next(seconds, 0))
         return work(*arguments)
     return slow
-TrainingState.save = slow_at_first(TrainingState.save, 35)
-evaluation.means = slow_at_first(evaluation.means, 10)
+TrainingState.save = slow_at_first(TrainingState.save)
+evaluation.means = slow_at_first(evaluation.means)
 """
     workers = start_workers(
         tmp_path, code=program_with(slow_chief), do_eval=True, eval_every=20,

@@ -48,17 +48,13 @@ from tests.running import (
 from tests.tfrecord_files import framed
 from tests.warm_programs import WarmProcess
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 MODULE = "bert_clinical.run_pretraining"
 
 
 TWO_LAYERS = {"bert_config_file": golden("model/bert_config.json")}
 """Of the golden checkpoints."""
-
-
-@pytest.fixture(autouse=True)
-def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture at the end of each run takes a second; other tests look at it."""
-    monkeypatch.setattr(log, "draw_curves", lambda *_: None)
 
 
 def flags(output_dir: Path, **changes: Any) -> dict[str, Any]:
