@@ -89,19 +89,21 @@ folder = pathlib.Path({folder!r})
 if sys.argv[1:] == ["-m", "pip", "--version"] or sys.argv[1] == "-c":
     print("3.11")
     sys.exit(0)
-def end(number, frame):
+def end(number, frame=None):
     (folder / "told").write_text(signal.Signals(number).name)
     sys.exit({status} if {status} is not None else 128 + number)
-for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+asked = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2
+for number in asked:
     assert signal.getsignal(number) is not signal.SIG_IGN
     signal.signal(number, end)
 with (folder / "programs").open("a") as programs:
     programs.write(" ".join(sys.argv[1:3]) + "\\n")
 if {waits}:
+    # Held back until it waits for them: one that came just before would not end signal.pause.
+    signal.pthread_sigmask(signal.SIG_BLOCK, asked)
     (folder / "pid.partial").write_text(str(os.getpid()))
     (folder / "pid.partial").rename(folder / "pid")
-    while True:
-        signal.pause()
+    end(signal.sigwait(asked))
 sys.exit({status})
 """
 
