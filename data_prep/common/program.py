@@ -24,6 +24,7 @@ import textwrap
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from absl import flags
@@ -193,7 +194,7 @@ def run_to_exit_status(
             return 0
         values.parse(name, arguments)
         with output_mode.made_with(values[output_mode.NAME].value):
-            status = main(values)
+            status = _answer(main, values)
         return 0 if status is None else status
     except UserError as error:
         return _fail(name, str(error), error.exit_status)
@@ -274,15 +275,49 @@ def show_times() -> None:
             handler.setFormatter(formatter)
 
 
-def _hear_signals() -> None:
-    heard = -math.inf
+@dataclass
+class _Ending:
+    """What a signal's handler has raised, and when."""
 
+    exception: BaseException | None = None
+    since: float = -math.inf
+
+    def is_under_way(self) -> bool:
+        return time.monotonic() - self.since < _SECONDS_TO_TIDY_UP
+
+
+_ending = _Ending()
+
+
+def end_by(exception: BaseException) -> NoReturn:
+    """Raises an exception that ends the program, out of the handler of a signal.
+
+    It may come anywhere in a library's code. NumPy, for one, makes a TypeError of whatever comes
+    while it compares structured arrays; the program ends by this exception all the same.
+    """
+    global _ending
+    _ending = _Ending(exception, time.monotonic())
+    raise exception
+
+
+def _answer(main: Callable[[ProgramFlags], int | None], values: ProgramFlags) -> int | None:
+    """Calls `main`; an end by a signal stays one, whatever a library has made of it."""
+    global _ending
+    _ending = _Ending()
+    try:
+        return main(values)
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if _ending.exception is not None and _ending.is_under_way():
+            raise _ending.exception from error
+        raise
+
+
+def _hear_signals() -> None:
     def end(number: int, _: object) -> None:
-        nonlocal heard
-        if time.monotonic() - heard < _SECONDS_TO_TIDY_UP:
-            return
-        heard = time.monotonic()
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+        if not _ending.is_under_way():
+            end_by(KeyboardInterrupt() if number == signal.SIGINT else Terminated(number))
 
     numbers = ending_signals()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

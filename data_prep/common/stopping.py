@@ -51,7 +51,7 @@ def stop_on_signals(*, armed: bool = True) -> Iterator[StopRequest]:
 
     def handle(number: int, _: object) -> None:
         if not stop.armed or stop.signal_number == signal.SIGINT == number:
-            raise SystemExit(128 + number)
+            program.end_by(SystemExit(128 + number))
         stop.signal_number = stop.signal_number or number
 
     numbers = (*program.ending_signals(), signal.SIGINT)

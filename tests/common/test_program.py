@@ -157,6 +157,33 @@ program.run("", lambda values: None, main, [])
     assert (tmp_path / "tidied").exists()
 
 
+@pytest.mark.parametrize(("name", "told"), [("TERM", "terminated"), ("INT", "interrupted")])
+@pytest.mark.parametrize("seconds", [5.0, 0.0])
+def test_a_signal_stays_one_whatever_a_library_makes_of_it(
+    name: str, told: str, seconds: float
+) -> None:
+    """As NumPy does, with no word of what it was; but not for all that comes later."""
+    number = signal.Signals[f"SIG{name}"]
+    code = f"""
+import os, signal
+from data_prep.common import program
+def main(values):
+    try:
+        os.kill(os.getpid(), {int(number)})
+        while True:
+            pass
+    except BaseException:
+        raise TypeError({PLANTED!r}) from None
+signal.signal(signal.SIGINT, signal.default_int_handler)
+program._SECONDS_TO_TIDY_UP = {seconds}
+program.run("", lambda values: None, main, [])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == (128 + number if seconds else 1)
+    assert len(ended.stderr.splitlines()) == 1 and PLANTED not in ended.stderr
+    assert (f"error: {told}" if seconds else "unexpected TypeError") in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "status", "fragment"),
     [
