@@ -26,7 +26,6 @@ from data_prep.common.errors import UsageError, UserError, one_line
 
 _SECONDS_TO_CANCEL = 20.0
 _SECONDS_TO_END = 5.0
-_SECONDS_FOR_ENDPOINT = 45.0
 _MOST_CHARACTERS = 600
 
 
@@ -100,7 +99,7 @@ class _Launcher:
         endpoint = beam_options.job_endpoint(parsed)
         self._where_to_look = beam_failures.where_engine_logs(runner, endpoint)
         if endpoint is not None:
-            _require_answer(endpoint)
+            _require_answer(endpoint, beam_options.seconds_for_job_server(parsed))
         self.tell("look", beam_options.where_workers_come_from(parsed, self._where_to_look))
 
     def run(self, build: Callable[[Any], None]) -> dict[str, int]:
@@ -248,17 +247,17 @@ def _keep_job_server(engine: Any) -> None:
     engine.default_job_server = kept
 
 
-def _require_answer(endpoint: str) -> None:
+def _require_answer(endpoint: str, seconds: float) -> None:
     """Refuses an endpoint where nobody answers, for which Beam waits in silence."""
     import grpc
 
     with grpc.insecure_channel(endpoint) as channel:
         try:
-            grpc.channel_ready_future(channel).result(timeout=_SECONDS_FOR_ENDPOINT)
+            grpc.channel_ready_future(channel).result(timeout=seconds)
         except grpc.FutureTimeoutError:
             raise UserError(
-                f"--job_endpoint={endpoint}: no job server answered in "
-                f"{_SECONDS_FOR_ENDPOINT:.0f} s; start it, see docs/beam.md, or check host and port"
+                f"--job_endpoint={endpoint}: no job server answered in {seconds:.0f} s; start it, "
+                "see docs/beam.md, check host and port, or wait longer (--job_server_timeout)"
             ) from None
 
 

@@ -23,6 +23,7 @@ from data_prep.common.errors import UsageError, one_line
 
 # Otherwise Beam asks pip, at every job, for a list of what is installed here, and stages it.
 _NO_LIST_OF_PACKAGES = "disable_logging_submission_environment"
+_SECONDS_FOR_JOB_SERVER = 45.0
 
 
 def parse(options: Sequence[str]) -> PipelineOptions:
@@ -91,6 +92,12 @@ def job_endpoint(parsed: PipelineOptions) -> str | None:
     """Returns where a job server is to be, None if there is to be none or Beam starts it."""
     endpoint = parsed.view_as(PortableOptions).job_endpoint
     return None if endpoint in (None, "", "embed") else endpoint
+
+
+def seconds_for_job_server(parsed: PipelineOptions) -> float:
+    """Returns how long a job server may take to answer: as given, else less than Beam waits."""
+    given = parsed.get_all_options(drop_default=True)
+    return float(given.get("job_server_timeout", _SECONDS_FOR_JOB_SERVER))
 
 
 def flink_master(parsed: PipelineOptions) -> str | None:

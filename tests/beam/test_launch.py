@@ -49,10 +49,9 @@ NOBODY = "NOBODY"
             ["no.jar", "make sure the file exists"],
         ),
         ("DataflowRunner", "", ["DataflowRunner did not take the job"]),
-        pytest.param(
-            "PortableRunner", f"--job_endpoint={NOBODY}",
-            [f"--job_endpoint={NOBODY}: no job server answered in 45 s"],
-            marks=pytest.mark.slow,
+        (
+            "PortableRunner", f"--job_endpoint={NOBODY} --job_server_timeout=2",
+            [f"--job_endpoint={NOBODY}: no job server answered in 2 s", "(--job_server_timeout)"],
         ),
     ],
 )  # fmt: skip
@@ -72,6 +71,14 @@ def test_what_fails_before_a_job_is_taken_is_told(
         assert fragment.replace(NOBODY, nobody) in err
     assert PLANTED not in out + err
     assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [([], 45), (["--job_server_timeout=600"], 600), (["--job_server_timeout=1"], 1)],
+)
+def test_a_job_server_has_as_long_as_is_said(options: list[str], seconds: float) -> None:
+    assert beam_options.seconds_for_job_server(beam_options.parse(options)) == seconds
 
 
 @pytest.mark.parametrize(
