@@ -125,7 +125,7 @@ class TrainingStep:
         def body(
             done: tf.Tensor, _: tf.Tensor, __: tf.Tensor, rows: tf.TensorArray
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.TensorArray]:
-            batch = {name: values[done] for name, values in batches.items()}
+            batch = {name: tf.gather(values, done) for name, values in batches.items()}
             step = first_step + tf.cast(done, tf.int64)
             row, going_well, heard = self._step(batch, step, told)
             return done + 1, going_well, heard, rows.write(done, row)
@@ -213,7 +213,7 @@ class TrainingStep:
         def of_part(part: tf.Tensor | int) -> tuple[Tensors, tf.Tensor]:
             index = replica * parts + part
             place = (step * _PARTS_PER_STEP + tf.cast(index, tf.int64)) * _SITES_PER_PART
-            own = {name: values[index] for name, values in divided.items()}
+            own = {name: tf.gather(values, index) for name, values in divided.items()}
             gradients = partial(
                 self._model.gradients,
                 weights,
