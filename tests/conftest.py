@@ -3,11 +3,16 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
+from bert_clinical.weights import pytorch_process
 from tests.one_framework.sitecustomize import Guard
+from tests.running import WARM_PYTORCH
+from tests.warm_programs import WarmProcess, start_pytorch
 
 # A shell that starts the tests in its background has them ignore Ctrl-C, and nohup the end of the
 # terminal; their children would too. The tests that send these need the ordinary dispositions.
@@ -35,3 +40,15 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_GUARD, os.environ.get(
 def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the picture at the end of each run in this process, which takes a second."""
     monkeypatch.setattr("bert_clinical.pretraining.log.draw_curves", lambda *_: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def with_warm_pytorch() -> Iterator[None]:
+    """Spares each conversion in this process an import of PyTorch and transformers."""
+
+    def started(pipe: Connection) -> WarmProcess:
+        return start_pytorch(WARM_PYTORCH.address(), pipe)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pytorch_process, "_started", started)
+        yield

@@ -25,7 +25,8 @@ HANG_SECONDS = 1800
 
 Process = subprocess.Popen[str] | WarmProcess
 
-_WARM = WarmPrograms(ROOT)
+WARM_PYTORCH = WarmPrograms(ROOT, "pytorch")
+_WARM = WarmPrograms(ROOT, "tensorflow", WARM_PYTORCH)
 
 
 def arguments(**flags: Any) -> list[str]:

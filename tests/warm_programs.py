@@ -1,6 +1,6 @@
-"""Runs programs as processes of their own that have TensorFlow imported from the start.
+"""Runs programs as processes of their own that have TensorFlow, or PyTorch, from the start.
 
-An import of TensorFlow takes seconds and most runs of a test less than one. So a process that has
+An import of either takes seconds and most runs of a test less than one. So a process that has
 imported it, and done nothing else, forks the runs: each has its own memory, arguments, environment
 and exit as a program that a shell starts, hears its signals and can be killed. The tests of
 installation and the quickstart start programs as users do.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import os
 import runpy
@@ -23,10 +24,12 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from bert_clinical.weights import pytorch_process
 from tests import warm_python
 
 
@@ -81,6 +84,10 @@ class WarmProcess:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """Asks the run to end."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """Kills the run."""
         self.send_signal(signal.SIGKILL)
@@ -91,10 +98,12 @@ class WarmPrograms:
 
     Args:
       root: the folder in which programs run.
+      imported: what they have, "tensorflow" or "pytorch".
+      pytorch: forks their processes for PyTorch; None for their own way to start them.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, imported: str, pytorch: WarmPrograms | None = None) -> None:
+        self._root, self._imported, self._pytorch = root, imported, pytorch
         self._owner = 0
 
     def start(
@@ -111,7 +120,7 @@ class WarmPrograms:
         given = list(map(str, arguments))
         values = dict(os.environ if environment is None else environment)
         streams = [0, out.fileno(), err.fileno()]
-        connection = warm_python.asked(self._server(), given, values, str(self._root), streams)
+        connection = warm_python.asked(self.address(), given, values, str(self._root), streams)
         return WarmProcess([sys.executable, *given], connection, [out, err])
 
     def run(self, module: str, args: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
@@ -131,15 +140,15 @@ class WarmPrograms:
 
     def python(self) -> Path:
         """Returns an executable that does what Python does, for shell scripts to call."""
-        path = Path(self._server()).with_name("python")
+        path = Path(self.address()).with_name("python")
         if not path.exists():
-            command = [sys.executable, "-I", "-S", warm_python.__file__, self._server()]
+            command = [sys.executable, "-I", "-S", warm_python.__file__, self.address()]
             path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
             path.chmod(0o700)
         return path
 
-    def _server(self) -> str:
-        """Returns the address at which the process that forks is asked."""
+    def address(self) -> str:
+        """Returns where the process that forks is asked."""
         if self._owner != os.getpid():
             self._owner = os.getpid()
             # Nobody else may ask for a run: the folder is its owner's alone.
@@ -151,9 +160,11 @@ class WarmPrograms:
             # Its end is the end of this process.
             until, self._alive = os.pipe()
             descriptors = [listener.fileno(), until]
+            pytorch = [] if self._pytorch is None else [self._pytorch.address()]
+            told = [self._imported, *map(str, descriptors), *pytorch]
             with listener:
                 subprocess.Popen(
-                    [sys.executable, "-m", __name__, *map(str, descriptors)],
+                    [sys.executable, "-m", __name__, *told],
                     cwd=self._root,
                     pass_fds=descriptors,
                 )
@@ -161,14 +172,44 @@ class WarmPrograms:
         return self._address
 
 
-def _serve(listener: socket.socket, until: int) -> list[str]:
-    """Forks a run for each request; in the process of a run, returns its arguments."""
+def start_pytorch(address: str, pipe: Connection) -> WarmProcess:
+    """Starts what `PyTorchProcess` starts, by the process at an address that forks those."""
+    arguments = ["-m", pytorch_process.__name__]
+    with Path(os.devnull).open("r+b", buffering=0) as nothing:
+        streams = [*3 * [nothing.fileno()], pipe.fileno()]
+        place = os.getcwd()  # noqa: PTH109
+        connection = warm_python.asked(address, arguments, os.environ, place, streams)
+    return WarmProcess([sys.executable, *arguments], connection, [])
+
+
+def _import_tensorflow() -> None:
     import matplotlib.pyplot  # noqa: F401
+    import numpy as np
     import pandas  # noqa: F401
 
-    import bert_clinical.nn.tensorflow
-    import bert_clinical.tfrecords.frames  # noqa: F401
+    import bert_clinical.nn.tensorflow  # noqa: F401
+    from bert_clinical.tfrecords.frames import count_records
 
+    # The first compiled function that is called loads what all of them need of Numba.
+    count_records(np.zeros(0, np.uint8), 1)
+
+
+def _import_pytorch() -> None:
+    # As the process for PyTorch has it.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from bert_clinical.weights.in_pytorch import quiet_transformers
+
+    _, transformers = quiet_transformers()
+    # Imported when they are first looked up.
+    for name in ("AutoModel", "AutoTokenizer", "BertForPreTraining", "BertTokenizer"):
+        getattr(transformers, name)
+
+
+_IMPORTS = {"tensorflow": _import_tensorflow, "pytorch": _import_pytorch}
+
+
+def _serve(listener: socket.socket, until: int) -> list[str]:
+    """Forks a run for each request; in the process of a run, returns its arguments."""
     # Else each run would copy the memory of what it does not use, to look for cycles in it.
     gc.collect()
     gc.freeze()
@@ -217,7 +258,7 @@ def _become(request: dict[str, Any], streams: list[int]) -> list[str]:
     os.chdir(request["folder"])
     if request["folder"] != sys.path[0]:
         sys.path.insert(0, request["folder"])
-    for place, stream in enumerate(streams):
+    for place, stream in enumerate(streams[:3]):
         os.dup2(stream, place)
         os.close(stream)
     # Python's own know what the server's were: a file, of which a pipe has not all that it has.
@@ -225,7 +266,7 @@ def _become(request: dict[str, Any], streams: list[int]) -> list[str]:
         stream = _text_stream(place, mode, getattr(sys, name))
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    return request["arguments"]
+    return [*request["arguments"], *map(str, streams[3:])]
 
 
 def _text_stream(descriptor: int, mode: str, like: Any) -> Any:
@@ -266,5 +307,12 @@ def _end(status: int) -> NoReturn:
     os._exit(status)
 
 
+def _main(imported: str, listener: str, until: str, *pytorch: str) -> None:
+    _IMPORTS[imported]()
+    for address in pytorch:
+        pytorch_process._started = functools.partial(start_pytorch, address)
+    _end(_status_of(*_serve(socket.socket(fileno=int(listener)), int(until))))
+
+
 if __name__ == "__main__":
-    _end(_status_of(*_serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))))
+    _main(*sys.argv[1:])

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _LONGEST_REQUEST = 1 << 20
+_MOST_DESCRIPTORS = 4
 _PACKAGE = "bert_clinical."
 
 
@@ -29,6 +30,13 @@ def asked(
     streams: Sequence[int],
 ) -> socket.socket:
     """Asks for a run.
+
+    Args:
+      address: of the process that forks the runs.
+      arguments: as Python is given them.
+      environment: of the run.
+      folder: in which it runs.
+      streams: descriptors of its three streams; and one that it is told as its last argument.
 
     Returns:
       What says the run's process id at its begin and its exit status at its end.
@@ -43,7 +51,7 @@ def asked(
 
 def request(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Returns what is asked for, with the streams of the run."""
-    data, streams, _, _ = socket.recv_fds(connection, _LONGEST_REQUEST, 3)
+    data, streams, _, _ = socket.recv_fds(connection, _LONGEST_REQUEST, _MOST_DESCRIPTORS)
     return json.loads(data), list(streams)
 
 

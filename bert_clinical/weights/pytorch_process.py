@@ -46,15 +46,7 @@ class PyTorchProcess:
         self._what, self._advice = what, advice
         self._pipe, theirs = Pipe()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
-                # The modules that this process finds, wherever it was started.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            self._process = _started(theirs)
         self._end = weakref.finalize(self, _end, self._process, self._pipe)
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -126,6 +118,18 @@ class PyTorchProcess:
         else:
             how = f"ended with exit status {code}"
         return UserError(f"{self._what} {how}{memory}; {self._advice}")
+
+
+def _started(pipe: Connection) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__, str(pipe.fileno())],
+        # The modules that this process finds, wherever it was started.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        pass_fds=[pipe.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _end(process: subprocess.Popen[bytes], pipe: Connection) -> None:

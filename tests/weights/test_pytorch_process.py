@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bert_clinical.weights import pytorch_process
 from bert_clinical.weights.pytorch_process import PyTorchProcess
 from data_prep.common.errors import UserError
 from tests.one_framework import sitecustomize
@@ -66,6 +67,14 @@ def die_of_memory() -> None:
 
 def leave() -> None:
     os._exit(3)
+
+
+_started = pytorch_process._started
+
+
+@pytest.fixture(autouse=True)
+def as_users_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytorch_process, "_started", _started)
 
 
 @pytest.fixture
