@@ -15,7 +15,7 @@ from tests.running import assert_success, run_here
 pytestmark = pytest.mark.slow
 
 MODULE = "bert_clinical.audit_memorization"
-STEPS = 2000
+STEPS = 2400
 
 
 @pytest.fixture(scope="module")

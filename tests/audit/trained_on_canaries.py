@@ -110,7 +110,7 @@ def _write_vocabulary(path: Path, texts: list[Path]) -> None:
 def _write_config(path: Path, vocab_size: int) -> None:
     # Without dropout, so that a model this small learns something within a minute.
     config = {
-        "vocab_size": vocab_size, "hidden_size": 64, "num_hidden_layers": 2,
+        "vocab_size": vocab_size, "hidden_size": 64, "num_hidden_layers": 1,
         "num_attention_heads": 4, "intermediate_size": 128, "max_position_embeddings": 32,
         "type_vocab_size": 2, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
         "hidden_act": "gelu", "initializer_range": 0.02,

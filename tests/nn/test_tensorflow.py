@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.running import ROOT, assert_success
 
 # Keras is free to be set to PyTorch, which crashes in one process with TensorFlow.
@@ -22,6 +24,7 @@ assert layers.Dense is tf.keras.layers.Dense
 """
 
 
+@pytest.mark.slow
 def test_keras_is_not_imported_along_and_can_be_had_later() -> None:
     assert_success(
         subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True)

@@ -194,8 +194,15 @@ def padded_step(unequal_batch: Batch) -> np.ndarray:
     return one_step(unequal_batch, (), 1, jit=False)
 
 
-@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize(
+    ("parts", "jit"),
+    [
+        (1, False),
+        pytest.param(1, True, marks=pytest.mark.slow),
+        pytest.param(2, False, marks=pytest.mark.slow),
+        pytest.param(2, True, marks=pytest.mark.slow),
+    ],
+)
 def test_each_part_of_a_batch_takes_a_shape_of_its_own(
     parts: int, jit: bool, unequal_batch: Batch, padded_step: np.ndarray
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from tests.pretraining.training_workers import (
     start_workers,
 )
 from tests.programs.test_run_pretraining import small_disk
-from tests.running import assert_one_line_error, assert_success, finished, wait_until
+from tests.running import Process, assert_one_line_error, assert_success, finished, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +41,40 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+Runs = dict[Path, list[Process]]
+
+
+@pytest.fixture(scope="module")
+def slow_chiefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """Workers that wait for half a minute, beside the tests in between, for one that is slow."""
+    slow_at_first = f"""{IMPATIENT}
+import time
+from bert_clinical.pretraining import evaluation
+from bert_clinical.pretraining.state import TrainingState
+def slow_at_first(work):
+    seconds = iter([35])
+    def slow(*arguments):
+        time.sleep(next(seconds, 0))
+        return work(*arguments)
+    return slow
+"""
+    slow = {
+        "save": "TrainingState.save = slow_at_first(TrainingState.save)",
+        "evaluation": "evaluation.means = slow_at_first(evaluation.means)",
+    }
+    runs: Runs = {}
+    for name, line in slow.items():
+        folder = tmp_path_factory.mktemp("slow") / name
+        runs[folder] = start_workers(
+            folder, code=program_with(slow_at_first + line), do_eval=True, eval_every=20,
+            eval_input_file=golden("cased_128.tfrecord"), max_eval_steps=2,
+        )  # fmt: skip
+    yield runs
+    for worker in itertools.chain.from_iterable(runs.values()):
+        worker.kill()
+
+
+@pytest.mark.usefixtures("slow_chiefs")
 def test_two_workers_are_as_one(tmp_path: Path, single: Path) -> None:
     for worker in start_workers(tmp_path):
         assert_success(finished(worker))
@@ -172,29 +208,13 @@ Batches.take = once_too_often
     assert checkpoint.latest_checkpoint(tmp_path) == str(tmp_path / "model.ckpt-10")
 
 
-def test_others_wait_for_the_chief_as_long_as_it_takes(tmp_path: Path, single: Path) -> None:
+def test_others_wait_for_the_chief_as_long_as_it_takes(slow_chiefs: Runs, single: Path) -> None:
     """A save and an evaluation of half a minute: beyond TensorFlow's limits and our own."""
-    slow_chief = f"""{IMPATIENT}
-import time
-from bert_clinical.pretraining import evaluation
-from bert_clinical.pretraining.state import TrainingState
-def slow_at_first(work):
-    seconds = iter([35])
-    def slow(*arguments):
-        time.sleep(next(seconds, 0))
-        return work(*arguments)
-    return slow
-TrainingState.save = slow_at_first(TrainingState.save)
-evaluation.means = slow_at_first(evaluation.means)
-"""
-    workers = start_workers(
-        tmp_path, code=program_with(slow_chief), do_eval=True, eval_every=20,
-        eval_input_file=golden("cased_128.tfrecord"), max_eval_steps=2,
-    )  # fmt: skip
-    for worker in workers:
-        assert_success(finished(worker))
-    assert_same_weights(tmp_path, single)
-    assert (tmp_path / "eval_results.txt").exists()
+    for folder, workers in slow_chiefs.items():
+        for worker in workers:
+            assert_success(finished(worker))
+        assert_same_weights(folder, single)
+        assert (folder / "eval_results.txt").exists()
 
 
 def test_the_chief_says_what_is_best_and_when_to_end(tmp_path: Path) -> None:

@@ -61,8 +61,7 @@ found = {}
 for start in range(0, len(texts), 64):
     answer = serve(text=tf.constant([text.encode() for text in texts[start : start + 64]]))
     for name, value in answer.items():
-        for row, number in zip(value.numpy(), range(start, start + 64)):
-            found[f"{name}/{number}"] = row
+        found[f"{name}/{start}"] = value.numpy()
 assert not any(name.split(".")[0] in ("bert_clinical", "data_prep") for name in sys.modules)
 np.savez(output, **found)
 """
@@ -120,8 +119,9 @@ def load_elsewhere(folder: Path, texts: list[str], where: Path) -> list[dict[str
     found: list[dict[str, np.ndarray]] = [{} for _ in texts]
     with np.load(where / "out.npz") as archive:
         for name in archive.files:
-            output, _, number = name.partition("/")
-            found[int(number)][output] = archive[name]
+            output, _, start = name.partition("/")
+            for number, row in enumerate(archive[name], int(start)):
+                found[number][output] = row
     return found
 
 

@@ -13,7 +13,7 @@ from bert_clinical.pretraining import batches as input_pipeline
 from bert_clinical.pretraining.batches import PretrainingData
 from tests.running import assert_success, run_program
 
-STEPS = 700
+STEPS = 500
 LENGTHS = {"max_seq_length": 64, "max_predictions_per_seq": 10}
 
 
@@ -69,7 +69,7 @@ def pretrain(folder: Path, name: str, **changes: object) -> dict[str, float]:
         "bert_config_file": folder / "bert_config.json",
         "input_file": folder / "discharge_summary.tfrecord",
         "eval_input_file": folder / "discharge_summary.held_out.tfrecord",
-        "do_train": True, "do_eval": True, "train_batch_size": 32, "learning_rate": 5e-4,
+        "do_train": True, "do_eval": True, "train_batch_size": 32, "learning_rate": 8e-4,
         "num_train_steps": STEPS, "num_warmup_steps": 100, "eval_batch_size": 32,
         "max_eval_steps": 20, "log_every": 5, "output_dir": folder / name, **LENGTHS, **changes,
     }  # fmt: skip

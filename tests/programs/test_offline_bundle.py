@@ -144,6 +144,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_bundle_installs_itself_and_goes_on(machine: Machine) -> None:
     made = machine.make(*WITHOUT_MODELS)
     assert made.returncode == 0, made.stdout + made.stderr
@@ -167,6 +168,7 @@ def test_a_bundle_installs_itself_and_goes_on(machine: Machine) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_extra_and_another_place(machine: Machine) -> None:
     assert machine.make("--extras", "sql", *WITHOUT_MODELS).returncode == 0
     bundle = machine.folder / "bundle"
@@ -207,6 +209,7 @@ def test_a_bundle_that_is_not_whole_is_refused(machine: Machine, spoil, message:
     assert not (bundle / "bert-clinical").exists()
 
 
+@pytest.mark.slow
 def test_copies_of_the_models_come_along(machine: Machine) -> None:
     make_biobert(machine.folder / "my biobert")
     model = machine.folder / "en_core_sci_md-0.5.4.tar.gz"

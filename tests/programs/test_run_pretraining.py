@@ -316,6 +316,7 @@ def evaluation_of(folder: Path) -> dict[str, str]:
     return dict(line.split(" = ") for line in lines)
 
 
+@pytest.mark.slow
 def test_the_checkpoint_that_is_named_is_evaluated(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -373,6 +374,7 @@ def test_a_model_is_no_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
     }
 
 
+@pytest.mark.slow
 def test_a_start_that_makes_no_step_changes_no_record(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
