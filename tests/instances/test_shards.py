@@ -9,6 +9,7 @@ import pytest
 
 from bert_clinical.instances import shards
 from bert_clinical.instances.settings import InstanceSettings
+from data_prep.common import atomic_files
 from data_prep.common.atomic_files import PartialFile
 from data_prep.common.errors import UserError
 from tests.golden_data import golden
@@ -48,7 +49,10 @@ def test_programs_with_other_inputs_share_a_folder(tmp_path: Path, texts: list[P
     ]  # fmt: skip
 
 
-def test_a_shard_that_another_program_makes_is_told(tmp_path: Path, texts: list[Path]) -> None:
+def test_a_shard_that_another_program_makes_is_told(
+    tmp_path: Path, texts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic_files, "_SECONDS_TO_END", 0.0)
     out = tmp_path / "out"
     with PartialFile(out / "a.tfrecord") as other:
         with pytest.raises(UserError, match=r"a\.tfrecord: another program is writing it"):
