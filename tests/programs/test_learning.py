@@ -13,7 +13,7 @@ from bert_clinical.pretraining import batches as input_pipeline
 from bert_clinical.pretraining.batches import PretrainingData
 from tests.running import assert_success, run_program
 
-STEPS = 500
+STEPS = 700
 LENGTHS = {"max_seq_length": 64, "max_predictions_per_seq": 10}
 
 
@@ -45,9 +45,10 @@ def examples(folder: Path) -> BertConfig:
                 do_lower_case=False, dupe_factor=5, **LENGTHS,
             )
         )  # fmt: skip
-    # The quickstart's small model; without dropout it leaves the unigram plateau sooner.
+    # The quickstart's small model with one layer; without dropout it leaves the unigram plateau
+    # sooner. One guess would have 0.53 of the next sentences right.
     config = BertConfig(
-        len((folder / "vocab.txt").read_text().splitlines()), hidden_size=128, num_hidden_layers=2,
+        len((folder / "vocab.txt").read_text().splitlines()), hidden_size=128, num_hidden_layers=1,
         num_attention_heads=2, intermediate_size=512, max_position_embeddings=64,
         type_vocab_size=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
@@ -69,7 +70,7 @@ def pretrain(folder: Path, name: str, **changes: object) -> dict[str, float]:
         "bert_config_file": folder / "bert_config.json",
         "input_file": folder / "discharge_summary.tfrecord",
         "eval_input_file": folder / "discharge_summary.held_out.tfrecord",
-        "do_train": True, "do_eval": True, "train_batch_size": 32, "learning_rate": 8e-4,
+        "do_train": True, "do_eval": True, "train_batch_size": 32, "learning_rate": 1e-3,
         "num_train_steps": STEPS, "num_warmup_steps": 100, "eval_batch_size": 32,
         "max_eval_steps": 20, "log_every": 5, "output_dir": folder / name, **LENGTHS, **changes,
     }  # fmt: skip
