@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from bert_clinical.weights.pytorch_process import is_available
 from data_prep.common import program
 from tests.warm_programs import WarmProcess, WarmPrograms
 
@@ -26,7 +27,7 @@ HANG_SECONDS = 1800
 Process = subprocess.Popen[str] | WarmProcess
 
 WARM_PYTORCH = WarmPrograms(ROOT, "pytorch")
-_WARM = WarmPrograms(ROOT, "tensorflow", WARM_PYTORCH)
+_WARM = WarmPrograms(ROOT, "tensorflow", WARM_PYTORCH if is_available() else None)
 
 
 def arguments(**flags: Any) -> list[str]:
