@@ -38,7 +38,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_GUARD, os.environ.get(
 
 @pytest.fixture
 def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out the picture at the end of each run in this process, which takes a second."""
+    """Leaves out the picture at the end of each run in this process, which takes half a second."""
     monkeypatch.setattr("bert_clinical.pretraining.log.draw_curves", lambda *_: None)
 
 

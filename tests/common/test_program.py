@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -132,9 +133,8 @@ def test_the_version_is_told(capsys) -> None:
     assert capsys.readouterr().out == f"bert-clinical {bert_clinical.__version__}\n"
 
 
-@pytest.mark.parametrize("name", ["TERM", "HUP", "USR1", "USR2", "INT"])
-def test_a_signal_ends_a_program_tidied_up(name: str, tmp_path: Path) -> None:
-    number = signal.Signals[f"SIG{name}"]
+def signalled(number: int, *, then: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs a program to which a signal comes, with the clauses that follow a `try` around it."""
     code = f"""
 import os, pathlib, signal
 from data_prep.common import program
@@ -143,14 +143,24 @@ def main(values):
         os.kill(os.getpid(), {int(number)})
         while True:
             pass
-    finally:
-        for again in {int(number)}, {int(signal.SIGTERM)}, {int(signal.SIGINT)}:
-            os.kill(os.getpid(), again)
-        pathlib.Path({str(tmp_path / "tidied")!r}).touch()
+{textwrap.indent(textwrap.dedent(then), "    ")}
 signal.signal(signal.SIGINT, signal.default_int_handler)
+{before}
 program.run("", lambda values: None, main, [])
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP", "USR1", "USR2", "INT"])
+def test_a_signal_ends_a_program_tidied_up(name: str, tmp_path: Path) -> None:
+    number = signal.Signals[f"SIG{name}"]
+    tidying = f"""
+        finally:
+            for again in {int(number)}, {int(signal.SIGTERM)}, {int(signal.SIGINT)}:
+                os.kill(os.getpid(), again)
+            pathlib.Path({str(tmp_path / "tidied")!r}).touch()
+    """
+    ended = signalled(number, then=tidying)
     assert ended.returncode == 128 + number
     told = "interrupted" if name == "INT" else "terminated"
     assert ended.stderr.endswith(f"error: {told}\n") and len(ended.stderr.splitlines()) == 1
@@ -164,21 +174,12 @@ def test_a_signal_stays_one_whatever_a_library_makes_of_it(
 ) -> None:
     """As NumPy does, with no word of what it was; but not for all that comes later."""
     number = signal.Signals[f"SIG{name}"]
-    code = f"""
-import os, signal
-from data_prep.common import program
-def main(values):
-    try:
-        os.kill(os.getpid(), {int(number)})
-        while True:
-            pass
-    except BaseException:
-        raise TypeError({PLANTED!r}) from None
-signal.signal(signal.SIGINT, signal.default_int_handler)
-program._SECONDS_TO_TIDY_UP = {seconds}
-program.run("", lambda values: None, main, [])
-"""
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    other = f"""
+        except BaseException:
+            raise TypeError({PLANTED!r}) from None
+    """
+    within = f"program._SECONDS_TO_TIDY_UP = {seconds}"
+    ended = signalled(number, then=other, before=within)
     assert ended.returncode == (128 + number if seconds else 1)
     assert len(ended.stderr.splitlines()) == 1 and PLANTED not in ended.stderr
     assert (f"error: {told}" if seconds else "unexpected TypeError") in ended.stderr
