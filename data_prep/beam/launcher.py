@@ -99,7 +99,7 @@ class _Launcher:
         endpoint = beam_options.job_endpoint(parsed)
         self._where_to_look = beam_failures.where_engine_logs(runner, endpoint)
         if endpoint is not None:
-            _require_answer(endpoint, beam_options.seconds_for_job_server(parsed))
+            _require_answer(endpoint, beam_options.seconds_for_job_server(options))
         self.tell("look", beam_options.where_workers_come_from(parsed, self._where_to_look))
 
     def run(self, build: Callable[[Any], None]) -> dict[str, int]:

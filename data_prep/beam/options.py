@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import difflib
 import io
@@ -94,10 +95,14 @@ def job_endpoint(parsed: PipelineOptions) -> str | None:
     return None if endpoint in (None, "", "embed") else endpoint
 
 
-def seconds_for_job_server(parsed: PipelineOptions) -> float:
+def seconds_for_job_server(options: Sequence[str]) -> float:
     """Returns how long a job server may take to answer: as given, else less than Beam waits."""
-    given = parsed.get_all_options(drop_default=True)
-    return float(given.get("job_server_timeout", _SECONDS_FOR_JOB_SERVER))
+    # Beam does not tell its default from the same number given.
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        "--job_server_timeout", "--job-server-timeout", type=float, default=_SECONDS_FOR_JOB_SERVER
+    )
+    return parser.parse_known_args(options)[0].job_server_timeout
 
 
 def flink_master(parsed: PipelineOptions) -> str | None:

@@ -75,10 +75,16 @@ def test_what_fails_before_a_job_is_taken_is_told(
 
 @pytest.mark.parametrize(
     ("options", "seconds"),
-    [([], 45), (["--job_server_timeout=600"], 600), (["--job_server_timeout=1"], 1)],
+    [
+        ([], 45),
+        (["--job_endpoint=a:1", "--job_server_timeout=600"], 600),
+        (["--job-server-timeout", "1"], 1),
+        # Beam's default.
+        (["--job_server_timeout=300"], 300),
+    ],
 )
 def test_a_job_server_has_as_long_as_is_said(options: list[str], seconds: float) -> None:
-    assert beam_options.seconds_for_job_server(beam_options.parse(options)) == seconds
+    assert beam_options.seconds_for_job_server(options) == seconds
 
 
 @pytest.mark.parametrize(
