@@ -55,6 +55,8 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step", fontsize=9, labelpad=1)
         axes.grid(alpha=0.3)
+        # Long numbers, as of a learning rate, would not find room beside the panel.
+        axes.ticklabel_format(axis="y", scilimits=(-2, 4))
         if _LOGARITHMIC in names and axes.lines:
             axes.set_yscale("log")
         if len(axes.lines) > 1:
@@ -79,7 +81,7 @@ def _margins(sources: int) -> dict[str, float]:
     between = min(title_and_step + line * sources, 0.4)
     height = (top - bottom - between) / 2
     return {
-        "left": 0.035, "right": 0.99, "bottom": bottom, "top": top, "wspace": 0.16,
+        "left": 0.04, "right": 0.99, "bottom": bottom, "top": top, "wspace": 0.16,
         "hspace": between / height,
     }  # fmt: skip
 

@@ -259,7 +259,7 @@ def line_chart(
     with _style():
         from matplotlib.figure import Figure
 
-        axes = Figure(figsize=(5.1, 3.3)).subplots(gridspec_kw=_margins(0.125, 0.14))
+        axes = Figure(figsize=(5.1, 3.3)).subplots(gridspec_kw=_margins(0.15, 0.14))
         for index, line in enumerate(lines):
             color = (_ACCENT, _PALE)[min(index, 1)]
             style = "--" if line.is_limit else "-"
